@@ -1,0 +1,112 @@
+"""People as this service knows them, the directory entries behind them, and their sign-in sessions."""
+
+import secrets
+import uuid
+from typing import ClassVar
+
+from django.contrib.auth.models import AbstractBaseUser
+from django.db import models
+from django.db.models import Q
+
+
+def new_sub() -> str:
+    """Return a subject identifier: 160 random bits, never derived from a person's data, never reused."""
+    return secrets.token_hex(20)
+
+
+class User(AbstractBaseUser):
+    """A person. Known to applications by `sub` only; what they are called elsewhere is a DirectoryLink."""
+
+    # Passwords live in the directory. A column that could hold one is a column that one day will.
+    password = None  # type: ignore[assignment]
+    last_login = None  # type: ignore[assignment]
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    sub = models.CharField(max_length=64, unique=True, default=new_sub, editable=False)
+    name_latin = models.CharField(max_length=200, blank=True)
+    name_arabic = models.CharField(max_length=200, blank=True)
+    email = models.CharField(max_length=254, blank=True)
+    language = models.CharField(max_length=2, blank=True)
+    is_active = models.BooleanField(default=True)
+    # Compared as an integer with what a token carries: raised, it ends every access token of the person.
+    generation = models.PositiveIntegerField(default=0)
+    created_at = models.DateTimeField()
+
+    USERNAME_FIELD = "sub"
+    REQUIRED_FIELDS: ClassVar[list[str]] = []
+
+    class Meta:
+        constraints: ClassVar = [models.CheckConstraint(condition=~Q(sub=""), name="user_sub_present")]
+
+    def __str__(self) -> str:
+        return self.name_latin or self.name_arabic or self.sub
+
+    def set_password(self, raw_password: str | None) -> None:
+        """Refuse: nothing here may ever store a password."""
+        raise NotImplementedError("passwords live in the directory")
+
+    def check_password(self, raw_password: str) -> bool:
+        """Refuse: only the directory can say whether a password is right."""
+        raise NotImplementedError("passwords live in the directory")
+
+
+class DirectoryLink(models.Model):
+    """One directory entry of one person. The entry's immutable id joins; the login name only finds.
+
+    A login name may be given to somebody else one day, so it is unique among the *active* links
+    of one source only.
+    """
+
+    user = models.ForeignKey(User, on_delete=models.PROTECT, related_name="links")
+    source = models.CharField(max_length=64)
+    entry_uuid = models.CharField(max_length=64)
+    login = models.CharField(max_length=256)
+    dn = models.TextField()
+    active = models.BooleanField(default=True)
+    created_at = models.DateTimeField()
+    checked_at = models.DateTimeField()
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["source", "entry_uuid"], name="link_entry_once"),
+            models.UniqueConstraint(fields=["source", "login"], condition=Q(active=True), name="link_login_once"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.source}:{self.login}"
+
+
+class LoginSession(models.Model):
+    """The only sign-in session. The browser holds a secret; only its digest is here.
+
+    When the password was given and when the second factor was given are kept apart: each can be
+    too old for an application while the other is fresh.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="sessions")
+    secret_digest = models.CharField(max_length=64, unique=True)
+    generation = models.PositiveIntegerField(default=0)
+    created_at = models.DateTimeField()
+    seen_at = models.DateTimeField()
+    expires_at = models.DateTimeField()
+    ended_at = models.DateTimeField(null=True)
+    end_reason = models.CharField(max_length=64, blank=True)
+    password_at = models.DateTimeField()
+    factor_at = models.DateTimeField(null=True)
+    factor_kind = models.CharField(max_length=16, blank=True)
+
+    class Meta:
+        indexes: ClassVar = [
+            models.Index(fields=["user"], condition=Q(ended_at=None), name="session_live_by_user"),
+            models.Index(fields=["expires_at"], name="session_by_end"),
+        ]
+        constraints: ClassVar = [
+            models.CheckConstraint(
+                condition=Q(factor_at=None, factor_kind="") | (Q(factor_at__isnull=False) & ~Q(factor_kind="")),
+                name="session_factor_whole",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return str(self.id)

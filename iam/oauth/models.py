@@ -1,0 +1,254 @@
+"""What the provider remembers: clients, codes, token families, consents, keys.
+
+All six models of django-oauth-toolkit are swapped, because that cannot be done later
+(docs/adr/0003). Three of them are used: Client, Grant (authorization codes) and, from the next
+issue on, AccessToken (opaque tokens) and DeviceGrant. RefreshToken and IDToken stay empty: a
+refresh token is a position in a TokenFamily, and an ID token has no row.
+"""
+
+import secrets
+import uuid
+from typing import ClassVar
+
+from django.conf import settings
+from django.db import models
+from django.db.models import Q
+from oauth2_provider.models import (
+    AbstractAccessToken,
+    AbstractApplication,
+    AbstractDeviceGrant,
+    AbstractGrant,
+    AbstractIDToken,
+    AbstractRefreshToken,
+    ApplicationManager,
+)
+
+
+class ConsentMode(models.TextChoices):
+    """Whether people are asked before this client receives their data."""
+
+    ASK = "ask"
+    TRUSTED = "trusted"
+
+
+class Client(AbstractApplication):
+    """A client of the provider, as RFC 7591 describes it, belonging to one application of the house.
+
+    `client_secret` of the library stays empty: the secret is stored as a keyed digest, so that no
+    slow hash stands in the way of a machine (docs/adr/0004).
+    """
+
+    objects = ApplicationManager()
+
+    client_secret = models.CharField(max_length=255, blank=True, default="")
+    hash_client_secret = models.BooleanField(default=False)
+    secret_digest = models.CharField(max_length=64, blank=True, default="")
+    application = models.ForeignKey(
+        "access.Application", on_delete=models.PROTECT, related_name="clients", null=True, blank=True
+    )
+    enabled = models.BooleanField(default=True)
+    trusted = models.BooleanField(default=False)
+    token_endpoint_auth_method = models.CharField(max_length=32, default="client_secret_basic")
+    grant_types = models.JSONField(default=list)
+    redirect_uri_list = models.JSONField(default=list)
+    post_logout_redirect_uri_list = models.JSONField(default=list)
+    scope_list = models.JSONField(default=list)
+    # Scopes that this client owns as a resource server; empty for a mere client.
+    is_resource_server = models.BooleanField(default=False)
+    owned_scopes = models.JSONField(default=list)
+    id_token_signed_response_alg = models.CharField(max_length=8, default="ES256")
+    default_max_age_seconds = models.PositiveIntegerField(null=True, blank=True)
+    require_auth_time = models.BooleanField(default=False)
+    default_acr_values = models.JSONField(default=list)
+    initiate_login_uri = models.TextField(blank=True, default="")
+    # Descriptive metadata of RFC 7591 that is shown or kept but decides nothing (client_uri, contacts…).
+    description = models.JSONField(default=dict)
+    # Named as the library's next release names them (docs/adr/0003).
+    client_jwks = models.JSONField(null=True, blank=True)
+    client_jwks_uri = models.TextField(blank=True, default="")
+    require_pushed_authorization_requests = models.BooleanField(default=False)
+    # Raised, it ends every access token of the client.
+    generation = models.PositiveIntegerField(default=0)
+
+    class Meta(AbstractApplication.Meta):
+        constraints: ClassVar = [
+            models.CheckConstraint(condition=Q(client_secret=""), name="client_secret_never_stored"),
+        ]
+
+
+class SessionClient(models.Model):
+    """A client that was used in a sign-in session, with the `sid` that this client alone knows it by."""
+
+    session = models.ForeignKey("accounts.LoginSession", on_delete=models.CASCADE, related_name="clients")
+    client = models.ForeignKey(Client, on_delete=models.CASCADE, related_name="session_clients")
+    sid = models.CharField(max_length=43, unique=True)
+    created_at = models.DateTimeField()
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["session", "client"], name="session_client_once"),
+        ]
+
+    def __str__(self) -> str:
+        return self.sid
+
+
+def new_seed() -> bytes:
+    """Return 256 random bits."""
+    return secrets.token_bytes(32)
+
+
+class TokenFamily(models.Model):
+    """What one authorization code was exchanged for, and everything that followed from it.
+
+    A refresh token is the family's id, a position and a MAC over both and `seed` (docs/adr/0005), so
+    one row per family is enough to tell the current token, the one before it, and a replay apart.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    session = models.ForeignKey("accounts.LoginSession", on_delete=models.CASCADE, related_name="families")
+    client = models.ForeignKey(Client, on_delete=models.CASCADE, related_name="families")
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="families")
+    scope = models.TextField()
+    seed = models.BinaryField(default=new_seed)
+    position = models.PositiveIntegerField(default=0)
+    rotated_at = models.DateTimeField(null=True)
+    created_at = models.DateTimeField()
+    expires_at = models.DateTimeField()
+    revoked_at = models.DateTimeField(null=True)
+    revoke_reason = models.CharField(max_length=64, blank=True)
+
+    class Meta:
+        indexes: ClassVar = [models.Index(fields=["expires_at"], name="family_by_end")]
+
+    def __str__(self) -> str:
+        return str(self.id)
+
+
+class Grant(AbstractGrant):
+    """An authorization code: `code` holds its digest. The row outlives its use, so that a replay is seen."""
+
+    session = models.ForeignKey("accounts.LoginSession", on_delete=models.CASCADE, related_name="codes")
+    # The family is named when the code is made: a replay revokes it whether or not the first exchange ended.
+    family_id = models.UUIDField(default=uuid.uuid4)
+    used_at = models.DateTimeField(null=True)
+    auth_time = models.DateTimeField()
+    acr = models.CharField(max_length=16)
+    amr = models.JSONField(default=list)
+
+    class Meta(AbstractGrant.Meta):
+        indexes: ClassVar = [models.Index(fields=["expires"], name="grant_by_end")]
+
+
+class AccessToken(AbstractAccessToken):
+    """An opaque access token (next issue). A JWT access token has no row."""
+
+
+class RefreshToken(AbstractRefreshToken):
+    """Always empty: see TokenFamily."""
+
+
+class IDToken(AbstractIDToken):
+    """Always empty: an ID token has no row."""
+
+
+class DeviceGrant(AbstractDeviceGrant):
+    """A device authorization (next issue)."""
+
+
+class Consent(models.Model):
+    """What a person agreed that a client receives: these scopes and no others."""
+
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="consents")
+    client = models.ForeignKey(Client, on_delete=models.CASCADE, related_name="consents")
+    scopes = models.JSONField(default=list)
+    given_at = models.DateTimeField()
+
+    class Meta:
+        constraints: ClassVar = [models.UniqueConstraint(fields=["user", "client"], name="consent_once")]
+
+    def __str__(self) -> str:
+        return f"{self.user_id}:{self.client_id}"
+
+
+class ParkedRequest(models.Model):
+    """A validated authorization request that waits for its person; the browser holds only the handle.
+
+    `browser_digest` ties it to one browser: a flow that somebody else began cannot be finished here.
+    """
+
+    handle_digest = models.CharField(max_length=64, unique=True)
+    browser_digest = models.CharField(max_length=64)
+    client = models.ForeignKey(Client, on_delete=models.CASCADE, null=True)
+    parameters = models.JSONField()
+    created_at = models.DateTimeField()
+    expires_at = models.DateTimeField()
+    # The person who gave a password in this flow; kept here until the flow ends.
+    consented_scopes = models.JSONField(null=True)
+    consented_by = models.UUIDField(null=True)
+
+    class Meta:
+        indexes: ClassVar = [models.Index(fields=["expires_at"], name="parked_by_end")]
+
+    def __str__(self) -> str:
+        return self.handle_digest[:8]
+
+
+class RevokedToken(models.Model):
+    """An access token (`jti`) or a whole family of them that must not be accepted, until it has expired anyway."""
+
+    key = models.CharField(max_length=64, primary_key=True)
+    expires_at = models.DateTimeField()
+
+    class Meta:
+        indexes: ClassVar = [models.Index(fields=["expires_at"], name="revoked_by_end")]
+
+    def __str__(self) -> str:
+        return self.key
+
+
+class Installation(models.Model):
+    """One row: the counter that ends every token there is, and the version of what workers remember."""
+
+    id = models.PositiveSmallIntegerField(primary_key=True, default=1)
+    generation = models.PositiveIntegerField(default=0)
+    # Raised in the transaction that changes a client, a key, a role, an application or an office.
+    version = models.PositiveBigIntegerField(default=0)
+
+    class Meta:
+        constraints: ClassVar = [models.CheckConstraint(condition=Q(id=1), name="installation_single")]
+
+    def __str__(self) -> str:
+        return f"generation {self.generation}"
+
+
+class KeyStatus(models.TextChoices):
+    """Where a signing key is in its life."""
+
+    NEXT = "next"
+    ACTIVE = "active"
+    RETIRING = "retiring"
+    RETIRED = "retired"
+
+
+class SigningKey(models.Model):
+    """A signing key; the private half is encrypted under a key of the environment."""
+
+    kid = models.CharField(max_length=64, primary_key=True)
+    algorithm = models.CharField(max_length=8)
+    status = models.CharField(max_length=16, choices=KeyStatus, default=KeyStatus.NEXT)
+    public_jwk = models.JSONField()
+    encrypted_private = models.BinaryField()
+    encryption_key_id = models.CharField(max_length=64)
+    created_at = models.DateTimeField()
+    activated_at = models.DateTimeField(null=True)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["algorithm"], condition=Q(status="active"), name="signing_key_one_active"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.kid
