@@ -1,0 +1,215 @@
+"""What enters the engine and what leaves it, as plain values.
+
+Spec: RFC 6749 §3, OIDC Core §3.1.2. A value is `Request` → one of `Response`, `ErrorPage`, `Interaction`.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from uuid import UUID
+
+from iam.access.policy import Requirement
+
+# A request's parameters in all. The longest honest ones are id_token_hint and claims; a header of a
+# common server ends at 8 KB, so nothing honest is near this. Checked before anything is parsed.
+PARAMETERS_SIZE_MAX = 65_536
+PARAMETERS_COUNT_MAX = 64
+# Values that end in a column, a log or a page.
+VALUE_LENGTH_MAX = 8_192
+
+NO_STORE = (("Cache-Control", "no-store"), ("Pragma", "no-cache"))
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One HTTP request to a protocol endpoint, whichever door it came through."""
+
+    method: str
+    path: str
+    query: str = ""
+    body: bytes = b""
+    content_type: str = ""
+    authorization: str = ""
+    cookies: Mapping[str, str] = field(default_factory=dict)
+    source: str = ""
+    request_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """One HTTP answer, whichever door it leaves through. `cookies_ended`: names that the browser must forget."""
+
+    status: int
+    headers: tuple[tuple[str, str], ...] = ()
+    body: bytes = b""
+    cookies_ended: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorPage:
+    """A refusal that must not be redirected: the door renders it in the person's language.
+
+    `error` is the registered code, `description` for the developer, `client_id` only when it is known to us.
+    """
+
+    status: int
+    error: str
+    description: str
+    client_id: str = ""
+    ui_locales: tuple[str, ...] = ()
+
+
+class Need(StrEnum):
+    """What must happen in the browser before a code can be issued."""
+
+    LOGIN = "login"  # password (again)
+    FACTOR = "factor"  # a second factor (again); whether it must first be enrolled is the login's business
+    CONSENT = "consent"
+    REFUSED = "refused"  # signed in, but no access to this application
+    CONFIRM_LOGOUT = "confirm_logout"
+    SIGNED_OUT = "signed_out"
+
+
+@dataclass(frozen=True, slots=True)
+class ClientFacts:
+    """A client as the engine sees it. Times in seconds."""
+
+    pk: int
+    client_id: str
+    name: str
+    application: str | None
+    enabled: bool
+    trusted: bool
+    auth_method: str
+    secret_digest: str
+    grant_types: frozenset[str]
+    redirect_uris: tuple[str, ...]
+    post_logout_redirect_uris: tuple[str, ...]
+    scopes: frozenset[str]
+    is_resource_server: bool
+    owned_scopes: frozenset[str]
+    id_token_alg: str
+    default_max_age: int | None
+    default_acr_values: tuple[str, ...]
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class SessionFacts:
+    """A live sign-in session and its person. Times are aware and UTC."""
+
+    id: UUID
+    generation: int
+    user_id: UUID
+    sub: str
+    user_generation: int
+    password_at: datetime
+    factor_at: datetime | None
+    factor_kind: str
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class AuthorizationRequest:
+    """An authorization request that has passed every check that needs no person.
+
+    Spec: OIDC Core §3.1.2.1. `started_at` is when it reached us: `prompt=login` is met by a sign-in since then.
+    """
+
+    client_id: str
+    redirect_uri: str
+    scopes: tuple[str, ...]
+    started_at: datetime
+    code_challenge: str
+    state: str | None = None
+    nonce: str | None = None
+    prompt: frozenset[str] = frozenset()
+    max_age: int | None = None
+    acr_values: tuple[str, ...] = ()
+    login_hint: str = ""
+    ui_locales: tuple[str, ...] = ()
+    hinted_sub: str = ""
+
+    def as_json(self) -> dict[str, Any]:  # Any: JSON
+        """Return a form that survives JSON; `from_json` reads it back."""
+        return {
+            "client_id": self.client_id,
+            "redirect_uri": self.redirect_uri,
+            "scopes": list(self.scopes),
+            "started_at": self.started_at.isoformat(),
+            "code_challenge": self.code_challenge,
+            "state": self.state,
+            "nonce": self.nonce,
+            "prompt": sorted(self.prompt),
+            "max_age": self.max_age,
+            "acr_values": list(self.acr_values),
+            "login_hint": self.login_hint,
+            "ui_locales": list(self.ui_locales),
+            "hinted_sub": self.hinted_sub,
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> "AuthorizationRequest":  # Any: JSON
+        """Read what `as_json` wrote."""
+        return cls(
+            client_id=value["client_id"],
+            redirect_uri=value["redirect_uri"],
+            scopes=tuple(value["scopes"]),
+            started_at=datetime.fromisoformat(value["started_at"]),
+            code_challenge=value["code_challenge"],
+            state=value["state"],
+            nonce=value["nonce"],
+            prompt=frozenset(value["prompt"]),
+            max_age=value["max_age"],
+            acr_values=tuple(value["acr_values"]),
+            login_hint=value["login_hint"],
+            ui_locales=tuple(value["ui_locales"]),
+            hinted_sub=value["hinted_sub"],
+        )
+
+    def without_prompt(self, value: str) -> "AuthorizationRequest":
+        """Return the request with one prompt value met."""
+        return replace(self, prompt=self.prompt - {value})
+
+
+@dataclass(frozen=True, slots=True)
+class Interaction:
+    """Something must be asked of the person. The door parks `request` and shows the page for `need`.
+
+    `reason` is a stable word (why this is asked, or why access is refused); `consent_scopes` what is to be agreed.
+    """
+
+    need: Need
+    client: ClientFacts | None
+    request: AuthorizationRequest | None = None
+    requirement: Requirement | None = None
+    reason: str = ""
+    consent_scopes: tuple[str, ...] = ()
+    # Sign-out only: where to go afterwards, already checked, and the client's name.
+    return_to: str = ""
+
+
+Answer = Response | ErrorPage | Interaction
+
+
+def json_response(
+    status: int, value: Mapping[str, Any], headers: tuple[tuple[str, str], ...] = NO_STORE  # Any: JSON
+) -> Response:
+    """Build a JSON answer, by default one that no cache may keep."""
+    body = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+    return Response(status, (("Content-Type", "application/json"), *headers), body)
+
+
+def redirect(uri: str, parameters: Mapping[str, str]) -> Response:
+    """Build a 303 to `uri` with `parameters` added to its query; 303 so that no form is ever re-posted.
+
+    Spec: RFC 6749 §4.1.2, RFC 9700 §4.12.
+    """
+    parts = urlsplit(uri)
+    pairs = parse_qsl(parts.query, keep_blank_values=True) + list(parameters.items())
+    location = urlunsplit(parts._replace(query=urlencode(pairs)))
+    return Response(303, (("Location", location), *NO_STORE, ("Referrer-Policy", "no-referrer")))
