@@ -1,0 +1,218 @@
+"""What the engine needs of the world, as types: the doors bring an implementation (`state.py`).
+
+The engine, its endpoints and grants import these and never Django.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+from uuid import UUID
+
+from iam.access.policy import Admitted, EffectiveAccess, Refused, Requirement
+
+from .protocol.jose import Key
+from .protocol.messages import AuthorizationRequest, ClientFacts, SessionFacts
+
+
+@dataclass(frozen=True, slots=True)
+class PersonFacts:
+    """A person as tokens may describe them; empty text where the directory says nothing."""
+
+    user_id: UUID
+    sub: str
+    name_latin: str
+    name_arabic: str
+    email: str
+    language: str
+    login: str
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What access says of a person and a client at an instant."""
+
+    access: EffectiveAccess
+    admission: Admitted | Refused
+    requirement: Requirement
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a sign-in was worth when the code was made. Spec: OIDC Core §2."""
+
+    acr: str
+    amr: tuple[str, ...]
+    auth_time: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class CodeFacts:
+    """A code that was just consumed."""
+
+    family_id: UUID
+    session_id: UUID
+    scopes: tuple[str, ...]
+    nonce: str
+    context: Context
+
+
+@dataclass(frozen=True, slots=True)
+class UsedCode:
+    """A code that exists but could not be consumed. `used` says that it was consumed before: a replay."""
+
+    family_id: UUID
+    client_pk: int
+    sub: str
+    used: bool
+    expired: bool
+
+
+@dataclass(frozen=True, slots=True)
+class FamilyFacts:
+    """A token family, live or not."""
+
+    id: UUID
+    client_pk: int
+    session_id: UUID
+    sub: str
+    scopes: tuple[str, ...]
+    seed: bytes
+    position: int
+    rotated_at: datetime | None
+    expires_at: datetime
+    revoked: bool
+    context: Context
+
+
+@dataclass(frozen=True, slots=True)
+class Bearer:
+    """The person (None for a machine) behind an access token whose counters are still the current ones."""
+
+    session: SessionFacts | None
+    person: PersonFacts | None
+
+
+class Store(Protocol):
+    """The few statements that make, consume and rotate one-time values."""
+
+    def insert_code(
+        self,
+        digest: str,
+        client: ClientFacts,
+        session: SessionFacts,
+        request: AuthorizationRequest,
+        context: Context,
+        family_id: UUID,
+        expires_at: datetime,
+        now: datetime,
+    ) -> bool:
+        """Store a code, if session, person and client are still good in that very statement."""
+
+    def consume_code(
+        self, digest: str, client: ClientFacts, redirect_uri: str, challenge: str, now: datetime
+    ) -> CodeFacts | None:
+        """Consume a code, once: every condition stands in the one statement."""
+
+    def used_code(self, digest: str, now: datetime) -> UsedCode | None:
+        """Say why a code could not be consumed."""
+
+    def open_family(
+        self, family_id: UUID, client: ClientFacts, session: SessionFacts, scopes: tuple[str, ...], context: Context,
+        seed: bytes, now: datetime,
+    ) -> None:  # fmt: skip
+        """Begin a token family that ends with the session at the latest."""
+
+    def family(self, family_id: UUID) -> FamilyFacts | None:
+        """Read a family."""
+
+    def rotate_family(self, family_id: UUID, client: ClientFacts, number: int, now: datetime) -> bool:
+        """Move a live family from `number` to the next position, once."""
+
+    def revoke_family(self, family_id: UUID, reason: str, now: datetime) -> None:
+        """End a family, its refresh tokens and its access tokens. Idempotent."""
+
+    def revoke_token(self, jti: str, expires_at: datetime) -> None:
+        """End one access token."""
+
+    def session(self, session_id: UUID, now: datetime) -> SessionFacts | None:
+        """Read a session that is not ended, of a person who is active."""
+
+    def sid(self, session_id: UUID, client: ClientFacts, now: datetime) -> str:
+        """Return the client's own stable name of a session."""
+
+    def session_of_sid(self, sid: str, client: ClientFacts) -> UUID | None:
+        """Return the session that a client knows by `sid`, ended or not."""
+
+    def bearer(self, claims: Mapping[str, Any], client: ClientFacts, now: datetime) -> Bearer | None:  # Any: JSON
+        """Return who is behind a token, or None when any counter moved, or it or its family was revoked."""
+
+
+class State(Protocol):
+    """What a request may know: what the worker remembers, and the database."""
+
+    issuer: str
+    generation: int
+    refresh_key: bytes
+    store: Store
+
+    def client(self, client_id: str) -> ClientFacts | None:
+        """Return an enabled or disabled client."""
+
+    def scope_owner(self, scope: str) -> ClientFacts | None:
+        """Return the enabled resource server that owns a scope."""
+
+    def owned_scopes(self) -> frozenset[str]:
+        """Return every scope that some enabled resource server owns."""
+
+    def keys(self) -> Mapping[str, Key]:
+        """Return every key that may verify, by kid."""
+
+    def published_keys(self) -> tuple[Key, ...]:
+        """Return the keys of the JWKS: next, active and retiring."""
+
+    def signing_key(self, algorithm: str) -> Key:
+        """Return the active key for an algorithm. Raises: LookupError, which denies."""
+
+    def secret_digest(self, secret: str) -> str:
+        """Return the keyed digest under which a client secret is stored."""
+
+    def browser_session(self, cookies: Mapping[str, str], now: datetime) -> SessionFacts | None:
+        """Return the live session of the browser that sent these cookies."""
+
+    def standing(self, client: ClientFacts, user_id: UUID, now: datetime) -> Standing:
+        """Ask access about a person and a client."""
+
+    def access(self, user_id: UUID, now: datetime) -> EffectiveAccess:
+        """Return what a person holds now."""
+
+    def person(self, user_id: UUID) -> PersonFacts:
+        """Read a person's names."""
+
+    def agreed_scopes(self, user_id: UUID, client: ClientFacts) -> frozenset[str]:
+        """Return the scopes that a person agreed to for a client."""
+
+    def end_session(self, session_id: UUID, reason: str, request_id: str, source: str, now: datetime) -> bool:
+        """End a session and everything issued in it, with its audit event. False when it had ended before."""
+
+    def record(
+        self,
+        action: str,
+        outcome: str,
+        *,
+        actor: str,
+        now: datetime,
+        request_id: str,
+        source: str,
+        object: str = "",
+        reason: str = "",
+        method: str = "",
+        application: str = "",
+        office: str = "",
+        session: str = "",
+        details: Mapping[str, str] | None = None,
+    ) -> None:
+        """Write one audit event in the current transaction."""
+
+    def tally(self, source: str, client_id: str, reason: str, now: datetime) -> None:
+        """Count a refusal of somebody unknown."""

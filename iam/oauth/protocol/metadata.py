@@ -1,0 +1,51 @@
+"""The provider's own description. Pure; true by construction: what it lists, it takes from where it is done.
+
+Spec: OIDC Discovery §3, RFC 8414 §2, RFC 9207 §3.
+"""
+
+from typing import Any
+
+from .claims import PERSON_SCOPES, SUPPORTED_CLAIMS
+from .client_auth import METHODS
+from .interaction import ACR_VALUES
+from .jose import ALGORITHMS
+
+PROMPTS = ("none", "login", "consent")
+GRANT_TYPES = ("authorization_code", "refresh_token", "client_credentials")
+ENDPOINTS = {
+    "authorization_endpoint": "/authorize",
+    "token_endpoint": "/token",
+    "userinfo_endpoint": "/userinfo",
+    "introspection_endpoint": "/introspect",
+    "revocation_endpoint": "/revoke",
+    "end_session_endpoint": "/logout",
+    "jwks_uri": "/jwks",
+}
+LANGUAGES = ("ar", "fr", "en")
+
+
+def build_metadata(issuer: str, owned_scopes: frozenset[str]) -> dict[str, Any]:  # Any: JSON
+    """Return the metadata document."""
+    confidential = [method for method in METHODS if method != "none"]
+    return {
+        "issuer": issuer,
+        **{name: issuer + path for name, path in ENDPOINTS.items()},
+        "scopes_supported": [*PERSON_SCOPES, *sorted(owned_scopes)],
+        "response_types_supported": ["code"],
+        "response_modes_supported": ["query"],
+        "grant_types_supported": list(GRANT_TYPES),
+        "subject_types_supported": ["public"],
+        "id_token_signing_alg_values_supported": list(ALGORITHMS),
+        "token_endpoint_auth_methods_supported": list(METHODS),
+        "introspection_endpoint_auth_methods_supported": confidential,
+        "revocation_endpoint_auth_methods_supported": list(METHODS),
+        "code_challenge_methods_supported": ["S256"],
+        "authorization_response_iss_parameter_supported": True,
+        "acr_values_supported": list(ACR_VALUES),
+        "prompt_values_supported": list(PROMPTS),
+        "claims_supported": list(SUPPORTED_CLAIMS),
+        "claims_parameter_supported": False,
+        "request_parameter_supported": False,
+        "request_uri_parameter_supported": False,
+        "ui_locales_supported": list(LANGUAGES),
+    }

@@ -1,0 +1,92 @@
+"""Read parameters from a query or a form: each at most once, no NUL, bounded. Pure.
+
+Spec: RFC 6749 §3.1, §3.2 ("Request and response parameters MUST NOT be included more than once").
+"""
+
+from collections.abc import Mapping
+from urllib.parse import parse_qsl
+
+from .errors import OAuthError
+from .messages import PARAMETERS_COUNT_MAX, PARAMETERS_SIZE_MAX, VALUE_LENGTH_MAX, Request
+
+
+class Parameters(Mapping[str, str]):
+    """The parameters of one request; `doubled` and `unusable` name those that must be refused.
+
+    An empty value counts as absent. Spec: RFC 6749 §3.1 ("sent without a value MUST be treated as omitted").
+    """
+
+    __slots__ = ("_values", "doubled", "unusable")
+
+    def __init__(self, pairs: list[tuple[str, str]]) -> None:
+        values: dict[str, str] = {}
+        doubled: set[str] = set()
+        unusable: set[str] = set()
+        for name, value in pairs:
+            if name in values:
+                doubled.add(name)
+            if "\0" in name or "\0" in value or "�" in value or len(value) > VALUE_LENGTH_MAX:
+                unusable.add(name)
+            values.setdefault(name, value)
+        self._values = {name: value for name, value in values.items() if value != ""}
+        self.doubled = frozenset(doubled)
+        self.unusable = frozenset(unusable)
+
+    def __getitem__(self, name: str) -> str:
+        return self._values[name]
+
+    def __iter__(self):  # type: ignore[no-untyped-def]
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def require_clean(self) -> None:
+        """Refuse doubled and unusable parameters.
+
+        Raises: OAuthError invalid_request.
+        """
+        if self.doubled:
+            raise OAuthError("invalid_request", f"Parameter given twice: {_names(self.doubled)}.", reason="doubled")
+        if self.unusable:
+            raise OAuthError(
+                "invalid_request",
+                f"Parameter too long or not valid UTF-8 text: {_names(self.unusable)}.",
+                reason="unusable",
+            )
+
+
+def _names(names: frozenset[str]) -> str:
+    """Name at most a few, cut: they came from outside."""
+    return ", ".join(sorted(name[:40] for name in names)[:3])
+
+
+def parse(text: str) -> Parameters:
+    """Read `application/x-www-form-urlencoded` text.
+
+    Raises: OAuthError invalid_request when there is too much of it.
+    """
+    if len(text) > PARAMETERS_SIZE_MAX or text.count("&") >= PARAMETERS_COUNT_MAX:
+        raise OAuthError("invalid_request", "The request is too large.", reason="too_large")
+    return Parameters(parse_qsl(text, keep_blank_values=True, errors="replace"))
+
+
+def parse_form(request: Request) -> Parameters:
+    """Read the body of a POST.
+
+    Raises: OAuthError invalid_request: wrong method (405), wrong content type, too large.
+    """
+    if request.method != "POST":
+        raise OAuthError("invalid_request", "Use POST.", status=405, reason="method")
+    if request.content_type.split(";", 1)[0].strip().lower() != "application/x-www-form-urlencoded":
+        raise OAuthError(
+            "invalid_request", "Use Content-Type application/x-www-form-urlencoded.", reason="content_type"
+        )
+    if len(request.body) > PARAMETERS_SIZE_MAX:
+        raise OAuthError("invalid_request", "The request is too large.", reason="too_large")
+    return parse(request.body.decode("utf-8", errors="replace"))
+
+
+def words(text: str) -> tuple[str, ...]:
+    """Split a space-delimited list, in order, each word once. Spec: RFC 6749 §3.3."""
+    return tuple(dict.fromkeys(word for word in text.split(" ") if word))
