@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import unquote, urlsplit
 
+from directory.config import Source
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
-
-from directory.config import Source
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -96,7 +95,9 @@ def _database(url: str) -> dict[str, Any]:  # Any: Django's own shape
         "NAME": unquote(parts.path.lstrip("/")),
         "USER": unquote(parts.username or ""),
         "PASSWORD": unquote(parts.password or ""),
-        "HOST": unquote(parts.hostname or "") if not parts.query.startswith("host=") else unquote(parts.query[5:]),
+        "HOST": unquote(parts.hostname or "")
+        if not parts.query.startswith("host=")
+        else unquote(parts.query[5:]),
         "PORT": str(parts.port or ""),
         "CONN_MAX_AGE": None,
         "CONN_HEALTH_CHECKS": True,
@@ -131,7 +132,9 @@ IAM_SESSION_IDLE_MINUTES = IAM.session_idle_minutes
 
 # -- Django ---------------------------------------------------------------------------------------------
 DEBUG = False
-ALLOWED_HOSTS = [host for host in {_issuer.hostname or "", "testserver" if IAM_MODE == Mode.TEST else ""} if host]
+ALLOWED_HOSTS = [
+    host for host in {_issuer.hostname or "", "testserver" if IAM_MODE == Mode.TEST else ""} if host
+]
 if _issuer.hostname == "localhost":  # the same machine by its other names, for health checks and scripts
     ALLOWED_HOSTS += ["127.0.0.1", "[::1]"]
 ROOT_URLCONF = "iam.urls"

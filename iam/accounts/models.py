@@ -69,7 +69,9 @@ class DirectoryLink(models.Model):
     class Meta:
         constraints: ClassVar = [
             models.UniqueConstraint(fields=["source", "entry_uuid"], name="link_entry_once"),
-            models.UniqueConstraint(fields=["source", "login"], condition=Q(active=True), name="link_login_once"),
+            models.UniqueConstraint(
+                fields=["source", "login"], condition=Q(active=True), name="link_login_once"
+            ),
         ]
 
     def __str__(self) -> str:
@@ -103,7 +105,8 @@ class LoginSession(models.Model):
         ]
         constraints: ClassVar = [
             models.CheckConstraint(
-                condition=Q(factor_at=None, factor_kind="") | (Q(factor_at__isnull=False) & ~Q(factor_kind="")),
+                condition=Q(factor_at=None, factor_kind="")
+                | (Q(factor_at__isnull=False) & ~Q(factor_kind="")),
                 name="session_factor_whole",
             ),
         ]

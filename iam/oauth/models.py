@@ -110,6 +110,10 @@ class TokenFamily(models.Model):
     client = models.ForeignKey(Client, on_delete=models.CASCADE, related_name="families")
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="families")
     scope = models.TextField()
+    # What the sign-in was worth when the code was made; a refreshed ID token says the same (OIDC Core §12.2).
+    auth_time = models.DateTimeField()
+    acr = models.CharField(max_length=16)
+    amr = models.JSONField(default=list)
     seed = models.BinaryField(default=new_seed)
     position = models.PositiveIntegerField(default=0)
     rotated_at = models.DateTimeField(null=True)

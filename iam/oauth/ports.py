@@ -144,7 +144,9 @@ class Store(Protocol):
     def session_of_sid(self, sid: str, client: ClientFacts) -> UUID | None:
         """Return the session that a client knows by `sid`, ended or not."""
 
-    def bearer(self, claims: Mapping[str, Any], client: ClientFacts, now: datetime) -> Bearer | None:  # Any: JSON
+    def bearer(
+        self, claims: Mapping[str, Any], client: ClientFacts, now: datetime
+    ) -> Bearer | None:  # Any: JSON
         """Return who is behind a token, or None when any counter moved, or it or its family was revoked."""
 
 

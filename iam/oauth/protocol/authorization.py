@@ -124,7 +124,9 @@ def check_scopes(
         if not known_scope(scope):
             raise OAuthError("invalid_scope", "An unknown scope was asked for.", reason="scope_unknown")
         if scope not in client.scopes:
-            raise OAuthError("invalid_scope", f"This client may not ask for {scope}.", reason="scope_not_allowed")
+            raise OAuthError(
+                "invalid_scope", f"This client may not ask for {scope}.", reason="scope_not_allowed"
+            )
     return scopes
 
 

@@ -33,9 +33,13 @@ def read_credentials(authorization: str, form: Parameters) -> Credentials:
     if authorization:
         credentials = _basic(authorization)
         if in_body:
-            raise OAuthError("invalid_request", "Use one client authentication method, not two.", reason="two_methods")
+            raise OAuthError(
+                "invalid_request", "Use one client authentication method, not two.", reason="two_methods"
+            )
         if form.get("client_id", credentials.client_id) != credentials.client_id:
-            raise OAuthError("invalid_request", "client_id differs from the Authorization header.", reason="mismatch")
+            raise OAuthError(
+                "invalid_request", "client_id differs from the Authorization header.", reason="mismatch"
+            )
         return credentials
     client_id = form.get("client_id")
     if client_id is None:

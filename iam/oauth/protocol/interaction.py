@@ -115,9 +115,11 @@ def _decide(
 ) -> Decision:
     if session is None or admission is None or requirement is None:
         return AskLogin("none")
-    if request.hinted_sub and request.hinted_sub != session.sub:
-        return AskLogin("hint")
     since = request.started_at - CLOCK_TOLERANCE
+    if request.hinted_sub and request.hinted_sub != session.sub:
+        if session.password_at >= since:
+            return Fail(FlowError.LOGIN_REQUIRED, "Somebody else signed in than the id_token_hint names.")
+        return AskLogin("hint")
     if "login" in request.prompt and session.password_at < since:
         return AskLogin("prompt")
     if request.max_age is not None and _too_old(session.password_at, request.max_age, since, now):
@@ -168,7 +170,9 @@ def _without_page(decision: Decision) -> Decision:
         case AskLogin():
             return Fail(FlowError.LOGIN_REQUIRED, "The person must sign in, and prompt=none forbids a page.")
         case AskFactor():
-            return Fail(FlowError.INTERACTION_REQUIRED, "A second factor is needed, and prompt=none forbids a page.")
+            return Fail(
+                FlowError.INTERACTION_REQUIRED, "A second factor is needed, and prompt=none forbids a page."
+            )
         case AskConsent():
             return Fail(FlowError.CONSENT_REQUIRED, "The person must agree, and prompt=none forbids a page.")
         case NoAccess():

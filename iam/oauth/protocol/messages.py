@@ -197,7 +197,9 @@ Answer = Response | ErrorPage | Interaction
 
 
 def json_response(
-    status: int, value: Mapping[str, Any], headers: tuple[tuple[str, str], ...] = NO_STORE  # Any: JSON
+    status: int,
+    value: Mapping[str, Any],
+    headers: tuple[tuple[str, str], ...] = NO_STORE,  # Any: JSON
 ) -> Response:
     """Build a JSON answer, by default one that no cache may keep."""
     body = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()

@@ -47,7 +47,9 @@ class Parameters(Mapping[str, str]):
         Raises: OAuthError invalid_request.
         """
         if self.doubled:
-            raise OAuthError("invalid_request", f"Parameter given twice: {_names(self.doubled)}.", reason="doubled")
+            raise OAuthError(
+                "invalid_request", f"Parameter given twice: {_names(self.doubled)}.", reason="doubled"
+            )
         if self.unusable:
             raise OAuthError(
                 "invalid_request",

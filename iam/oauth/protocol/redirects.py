@@ -9,7 +9,9 @@ from urllib.parse import urlsplit
 # Only the two loopback literals and only without a registered port: a name like "localhost" may be
 # answered by something else than this machine (RFC 8252 §8.3), and a registered port is meant.
 _LOOPBACK = re.compile(r"http://(127\.0\.0\.1|\[::1\])(?::([1-9][0-9]{0,4}))?(/[^?#]*)?(\?[^#]*)?", re.ASCII)
-_FORBIDDEN_SCHEMES = frozenset({"javascript", "data", "vbscript", "file", "blob", "about", "ftp", "ws", "wss"})
+_FORBIDDEN_SCHEMES = frozenset(
+    {"javascript", "data", "vbscript", "file", "blob", "about", "ftp", "ws", "wss"}
+)
 
 
 def is_registered(uri: str, registered: tuple[str, ...]) -> bool:

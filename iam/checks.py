@@ -1,0 +1,145 @@
+"""System checks: a wrong or unsafe setting stops the start (iam.E…), or fails `check --deploy`.
+
+Each says what to do. The list stands in docs/settings.md.
+"""
+
+import ipaddress
+from typing import Any
+from urllib.parse import urlsplit
+
+from django.conf import settings
+from django.core.checks import CheckMessage, Error, Tags, register
+from django.core.checks import Warning as CheckWarning
+
+from iam.settings import Mode
+
+_SECRET_KEY_LENGTH_MIN = 50
+
+
+@register(Tags.security)
+def issuer(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:  # Any: Django's signature
+    """Judge the issuer: the one address that everything else trusts. Spec: OIDC Discovery §3, RFC 8414 §2."""
+    parts = urlsplit(settings.IAM_ISSUER)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        return [
+            Error(
+                "IAM_ISSUER is missing or no address.",
+                hint="Set it to https://HOST of this service.",
+                id="iam.E001",
+            )
+        ]
+    found: list[CheckMessage] = []
+    if parts.path or parts.query or parts.fragment:
+        found.append(Error("IAM_ISSUER must be scheme and host only.", hint="Drop the path.", id="iam.E002"))
+    if parts.scheme == "http" and parts.hostname not in {"localhost", "127.0.0.1", "::1"}:
+        found.append(
+            Error("IAM_ISSUER uses http.", hint="Only a loopback issuer may; use https.", id="iam.E003")
+        )
+    if parts.scheme == "http" and settings.IAM_MODE == Mode.PRODUCTION:
+        found.append(Error("IAM_ISSUER uses http in production.", hint="Use https.", id="iam.E003"))
+    if _is_address(parts.hostname):
+        found.append(
+            CheckWarning("IAM_ISSUER is an address.", hint="Passkeys need a host name.", id="iam.W001")
+        )
+    return found
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+@register(Tags.security)
+def secrets_present(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """Judge the keys that everything stored depends on."""
+    found: list[CheckMessage] = []
+    if len(settings.SECRET_KEY) < _SECRET_KEY_LENGTH_MIN:
+        found.append(
+            Error(
+                f"IAM_SECRET_KEY is shorter than {_SECRET_KEY_LENGTH_MIN} characters.",
+                hint="Make one with: python -c 'import secrets; print(secrets.token_urlsafe(64))'",
+                id="iam.E004",
+            )
+        )
+    keys = settings.IAM_ENCRYPTION_KEYS
+    if not keys or any(len(key) != 32 for key in keys.values()):
+        found.append(
+            Error(
+                "IAM_ENCRYPTION_KEYS must hold id:base64 pairs of 32 bytes each.",
+                hint="Make one with: python -c 'import base64,os; print(\"k1:\"+base64.b64encode(os.urandom(32)).decode())'",
+                id="iam.E005",
+            )
+        )
+    return found
+
+
+@register(Tags.database)
+def database_engine(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """Refuse SQLite in production: no roles, no exclusion constraints, one writer."""
+    if settings.IAM_MODE == Mode.PRODUCTION and "sqlite" in settings.DATABASES["default"]["ENGINE"]:
+        return [
+            Error(
+                "Production does not run on SQLite.",
+                hint="Set IAM_DATABASE_URL=postgresql://iam_runtime:…@HOST/NAME.",
+                id="iam.E006",
+            )
+        ]
+    return []
+
+
+@register(Tags.security)
+def directory_sources(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """Refuse a directory whose certificate could not be checked."""
+    found: list[CheckMessage] = []
+    for source in settings.DIRECTORY_SOURCES:
+        for url in source.urls:
+            scheme = urlsplit(url).scheme
+            if scheme not in {"ldap", "ldaps"} or (scheme == "ldap" and not source.starttls):
+                found.append(
+                    Error(
+                        f"Directory {source.name}: {url} would carry passwords in clear.",
+                        hint="Use ldaps://, or ldap:// with IAM_LDAP_STARTTLS=true.",
+                        id="iam.E007",
+                    )
+                )
+        if not source.bind_dn or not source.base_dn:
+            found.append(
+                Error(
+                    f"Directory {source.name}: IAM_LDAP_BIND_DN or IAM_LDAP_BASE_DN is missing.",
+                    hint="Give the service account that searches, and where people are.",
+                    id="iam.E008",
+                )
+            )
+    return found
+
+
+@register(Tags.security, deploy=True)
+def deploy_only(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """Judge what is meant for tests and demonstrations only."""
+    found: list[CheckMessage] = []
+    if settings.IAM_THROTTLE_EXEMPT_NETWORKS:
+        found.append(
+            Error(
+                "IAM_THROTTLE_EXEMPT_NETWORKS is set: guesses from there are not slowed.",
+                hint="Leave it empty; it exists for load tests.",
+                id="iam.E009",
+            )
+        )
+    if settings.IAM_MODE != Mode.PRODUCTION:
+        found.append(Error("IAM_MODE is not production.", hint="Set IAM_MODE=production.", id="iam.E010"))
+    if not settings.DIRECTORY_SOURCES:
+        found.append(
+            Error("No directory is configured.", hint="Set IAM_LDAP_URLS and the rest.", id="iam.E011")
+        )
+    if settings.IAM_MODE == Mode.PRODUCTION and not settings.IAM_DATABASE_RUNTIME_ROLE:
+        found.append(
+            CheckWarning(
+                "IAM_DATABASE_RUNTIME_ROLE is empty: the service and its migrations share one database role.",
+                hint="See docs/settings.md, two database roles.",
+                id="iam.W002",
+            )
+        )
+    return found

@@ -1,0 +1,192 @@
+"""Create and change clients from metadata: `manage.py client apply` today, registration later."""
+
+import secrets
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from django.db import transaction
+from django.db.models import F
+
+from iam.access.models import Application
+from iam.audit.record import Event, Outcome, record
+from iam.audit.tags import Action
+
+from .models import Client
+from .protocol.claims import PERSON_SCOPES
+from .protocol.registration import ClientMetadata, MetadataError, check_metadata
+from .secretbox import client_secret_digest
+from .versions import touch
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What became of one client: `changes` is (name, before, after), secrets never in it."""
+
+    client_id: str
+    created: bool
+    changes: tuple[tuple[str, Any, Any], ...]
+    generated_secret: str | None
+
+
+@transaction.atomic
+def apply_all(items: Any, now: datetime, actor: str) -> list[Applied]:  # Any: JSON from outside
+    """Create or change clients; all of them or none.
+
+    Raises: MetadataError that names the client and the field.
+    """
+    if not isinstance(items, list):
+        raise MetadataError("the file must hold a JSON array of clients")
+    applied = []
+    for number, item in enumerate(items, 1):
+        label = item.get("client_id", "without client_id") if isinstance(item, dict) else "not an object"
+        try:
+            applied.append(_apply(check_metadata(item), now, actor))
+        except MetadataError as problem:
+            raise MetadataError(f"client {number} ({str(label)[:80]}): {problem}") from None
+    _check_scopes()
+    return applied
+
+
+def _apply(metadata: ClientMetadata, now: datetime, actor: str) -> Applied:
+    client_id = metadata.client_id or secrets.token_urlsafe(18).replace("_", "-").replace("-", "x")
+    before = Client.objects.select_for_update().filter(client_id=client_id).first()
+    client = before or Client(client_id=client_id)
+    old = describe(client) if before else {}
+    old_digest = client.secret_digest
+    generated = _set(client, metadata)
+    changes = _difference(
+        old, describe(client), secret_changed=before is not None and client.secret_digest != old_digest
+    )
+    if before is not None and not changes:
+        return Applied(client_id, False, (), None)
+    if (before is not None and old_digest and client.secret_digest != old_digest) or (
+        before and not client.enabled
+    ):
+        # A leaked secret is replaced, or an application is switched off, to stop what was issued with it.
+        client.generation = F("generation") + 1
+    client.save()
+    touch()
+    record(
+        Event(
+            Action.CLIENT_CREATE if before is None else Action.CLIENT_CHANGE,
+            Outcome.SUCCESS,
+            actor=actor,
+            now=now,
+            object=f"client:{client_id}",
+            application=metadata.application or "",
+            details={"changed": ", ".join(name for name, _, _ in changes)},
+        )
+    )
+    return Applied(client_id, before is None, changes, generated)
+
+
+def _set(client: Client, metadata: ClientMetadata) -> str | None:
+    """Write the metadata onto the row; return a secret if one had to be made."""
+    public = metadata.token_endpoint_auth_method == "none"
+    client.name = metadata.client_name or client.client_id
+    client.client_type = Client.CLIENT_PUBLIC if public else Client.CLIENT_CONFIDENTIAL
+    # The library's own columns mirror ours, so that its tools never see a client that may do more.
+    interactive = "authorization_code" in metadata.grant_types
+    client.authorization_grant_type = (
+        Client.GRANT_AUTHORIZATION_CODE if interactive else Client.GRANT_CLIENT_CREDENTIALS
+    )
+    client.redirect_uris = " ".join(metadata.redirect_uris)
+    client.post_logout_redirect_uris = " ".join(metadata.post_logout_redirect_uris)
+    client.skip_authorization = metadata.trusted
+    client.token_endpoint_auth_method = metadata.token_endpoint_auth_method
+    client.grant_types = list(metadata.grant_types)
+    client.redirect_uri_list = list(metadata.redirect_uris)
+    client.post_logout_redirect_uri_list = list(metadata.post_logout_redirect_uris)
+    client.scope_list = list(metadata.scopes)
+    client.is_resource_server = metadata.is_resource_server
+    client.owned_scopes = list(metadata.owned_scopes)
+    client.id_token_signed_response_alg = metadata.id_token_signed_response_alg
+    client.default_max_age_seconds = metadata.default_max_age
+    client.require_auth_time = metadata.require_auth_time
+    client.default_acr_values = list(metadata.default_acr_values)
+    client.initiate_login_uri = metadata.initiate_login_uri
+    client.description = dict(metadata.description)
+    client.trusted = metadata.trusted
+    client.enabled = metadata.enabled
+    client.application = _application(metadata.application)
+    if public:
+        client.secret_digest = ""
+        return None
+    if metadata.client_secret is not None:
+        client.secret_digest = client_secret_digest(metadata.client_secret)
+        return None
+    if client.secret_digest:
+        return None
+    secret = secrets.token_urlsafe(32)
+    client.secret_digest = client_secret_digest(secret)
+    return secret
+
+
+def _application(code: str | None) -> Application | None:
+    if code is None:
+        return None
+    application = Application.objects.filter(code=code).first()
+    if application is None:
+        known = ", ".join(Application.objects.order_by("code").values_list("code", flat=True)) or "none yet"
+        raise MetadataError(f"application: there is no {code!r} (known: {known})")
+    return application
+
+
+def describe(client: Client) -> dict[str, Any]:  # Any: JSON
+    """Return a client's metadata in the names that `apply_all` takes, without its secret."""
+    described: dict[str, Any] = {
+        "client_id": client.client_id,
+        "client_name": client.name,
+        "redirect_uris": list(client.redirect_uri_list),
+        "post_logout_redirect_uris": list(client.post_logout_redirect_uri_list),
+        "grant_types": list(client.grant_types),
+        "response_types": ["code"] if "authorization_code" in client.grant_types else [],
+        "token_endpoint_auth_method": client.token_endpoint_auth_method,
+        "scope": " ".join(client.scope_list),
+        "id_token_signed_response_alg": client.id_token_signed_response_alg,
+        "default_max_age": client.default_max_age_seconds,
+        "require_auth_time": client.require_auth_time,
+        "default_acr_values": list(client.default_acr_values),
+        "initiate_login_uri": client.initiate_login_uri,
+        "trusted": client.trusted,
+        "application": client.application.code if client.application else None,
+        "enabled": client.enabled,
+        **client.description,
+    }
+    if client.is_resource_server:
+        described["resource_server"] = list(client.owned_scopes)
+    return described
+
+
+def _difference(
+    old: dict[str, Any], new: dict[str, Any], *, secret_changed: bool
+) -> tuple[tuple[str, Any, Any], ...]:
+    changes = [
+        (name, old.get(name), new.get(name))
+        for name in sorted({*old, *new})
+        if old.get(name) != new.get(name)
+    ]
+    if secret_changed:
+        changes.append(("client_secret", "(another)", "(new)"))
+    return tuple(changes)
+
+
+def _check_scopes() -> None:
+    """Refuse a scope that nobody owns, and one that two resource servers own."""
+    owners: dict[str, str] = {}
+    clients = list(Client.objects.order_by("client_id"))
+    for client in clients:
+        for scope in client.owned_scopes if client.is_resource_server else ():
+            if scope in owners:
+                raise MetadataError(
+                    f"scope {scope} is owned by {owners[scope]} and {client.client_id}: one must own it"
+                )
+            owners[scope] = client.client_id
+    for client in clients:
+        for scope in client.scope_list:
+            if scope not in owners and scope not in PERSON_SCOPES:
+                raise MetadataError(
+                    f"client {client.client_id}: scope {scope} is owned by no resource server"
+                    f" (known: {', '.join([*PERSON_SCOPES, *sorted(owners)])})"
+                )

@@ -1,0 +1,228 @@
+"""The authorization endpoint. Spec: RFC 6749 §3.1, §4.1; OIDC Core §3.1.2; RFC 9207; RFC 9700.
+
+`authorize` reads a request from outside; `proceed` goes on with one that was checked, now or before a
+sign-in. Both end in the same decision, so nothing that was true before a sign-in is believed after it.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID, uuid4
+
+from iam.oauth import issuance
+from iam.oauth.grants.code import code_digest
+from iam.oauth.ports import Context, State
+from iam.oauth.protocol.authorization import Target, check_request, check_target
+from iam.oauth.protocol.claims import PERSON_SCOPES, granted_scopes
+from iam.oauth.protocol.errors import OAuthError, Unshowable, described
+from iam.oauth.protocol.interaction import (
+    AskConsent,
+    AskFactor,
+    AskLogin,
+    Fail,
+    Issue,
+    NoAccess,
+    decide_interaction,
+)
+from iam.oauth.protocol.jose import BadToken, verify
+from iam.oauth.protocol.messages import (
+    Answer,
+    AuthorizationRequest,
+    ClientFacts,
+    Interaction,
+    Need,
+    Request,
+    Response,
+    SessionFacts,
+    redirect,
+)
+from iam.oauth.protocol.parameters import Parameters, parse, parse_form
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """What somebody agreed to on the consent page of this very flow."""
+
+    user_id: UUID
+    scopes: frozenset[str]
+
+
+def authorize(request: Request, state: State, now: datetime) -> Answer:
+    """Answer an authorization request.
+
+    Raises: Unshowable when the answer must not be redirected. Spec: RFC 6749 §4.1.2.1.
+    """
+    try:
+        parameters = _parameters(request)
+    except OAuthError as problem:
+        raise Unshowable(problem.error, problem.description, status=problem.status) from problem
+    target = check_target(parameters, state.client)
+    session = state.browser_session(request.cookies, now)
+    try:
+        checked = check_request(
+            parameters,
+            target,
+            lambda scope: _is_known(state, scope),
+            lambda t, c: hinted_sub(state, t, c),
+            now,
+        )
+    except OAuthError as problem:
+        return refuse(request, state, target, session, problem, now)
+    return proceed(request, state, target.client, checked, session, None, now)
+
+
+def _parameters(request: Request) -> Parameters:
+    """Spec: OIDC Core §3.1.2.1 (GET and POST)."""
+    if request.method == "GET":
+        return parse(request.query)
+    if request.method == "POST":
+        return parse_form(request)
+    raise OAuthError("invalid_request", "Use GET or POST.", status=405)
+
+
+def _is_known(state: State, scope: str) -> bool:
+    return scope in PERSON_SCOPES or state.scope_owner(scope) is not None
+
+
+def hinted_sub(state: State, token: str, client: ClientFacts) -> str:
+    """Return whom an id_token_hint names; an expired one is still a hint.
+
+    Raises: OAuthError invalid_request when it is not an ID token of ours for this client.
+    Spec: OIDC Core §3.1.2.1, §3.1.2.2.
+    """
+    try:
+        verified = verify(token, state.keys())
+    except BadToken as problem:
+        raise OAuthError(
+            "invalid_request", "id_token_hint is not an ID token of this issuer.", reason="hint"
+        ) from problem
+    claims = verified.claims
+    if verified.typ != "JWT" or claims.get("iss") != state.issuer or claims.get("aud") != client.client_id:
+        raise OAuthError("invalid_request", "id_token_hint was not made for this client.", reason="hint")
+    return str(claims["sub"])
+
+
+def proceed(
+    request: Request,
+    state: State,
+    client: ClientFacts,
+    checked: AuthorizationRequest,
+    session: SessionFacts | None,
+    agreement: Agreement | None,
+    now: datetime,
+) -> Answer:
+    """Issue the code, or say what is still needed."""
+    target = Target(client, checked.redirect_uri, checked.state)
+    standing = state.standing(client, session.user_id, now) if session else None
+    requirement = standing.requirement if standing else None
+    decision = decide_interaction(
+        checked,
+        session,
+        standing.admission if standing else None,
+        requirement,
+        _unagreed(state, client, checked, session, agreement),
+        now,
+    )
+    match decision:
+        case AskLogin():
+            return Interaction(Need.LOGIN, client, checked, requirement, decision.reason)
+        case AskFactor():
+            return Interaction(Need.FACTOR, client, checked, requirement, decision.reason)
+        case AskConsent():
+            return Interaction(Need.CONSENT, client, checked, requirement, consent_scopes=decision.scopes)
+        case NoAccess():
+            _record(request, state, target, session, "refused", decision.reason, now)
+            return Interaction(Need.REFUSED, client, checked, requirement, decision.reason)
+        case Fail():
+            problem = OAuthError(decision.error.value, decision.description)
+            return refuse(request, state, target, session, problem, now)
+        case Issue():
+            try:
+                return _issue(request, state, target, checked, session, decision, now)
+            except OAuthError as problem:
+                return refuse(request, state, target, session, problem, now)
+
+
+def _issue(
+    request: Request,
+    state: State,
+    target: Target,
+    checked: AuthorizationRequest,
+    session: SessionFacts | None,
+    worth: Issue,
+    now: datetime,
+) -> Response:
+    """Store a code and send it. Spec: RFC 6749 §4.1.2, RFC 9207 §2."""
+    clearance = issuance.clear_person(state, target.client, session, checked.scopes, now)
+    code, family_id = issuance.new_code(), uuid4()
+    context = Context(worth.acr, worth.amr, worth.auth_time)
+    issuance.store_code(state, clearance, checked, context, code_digest(code), family_id)
+    _record(request, state, target, session, "success", "", now)
+    return redirect(target.redirect_uri, _with_state({"code": code}, target, state.issuer))
+
+
+def _unagreed(
+    state: State,
+    client: ClientFacts,
+    checked: AuthorizationRequest,
+    session: SessionFacts | None,
+    agreement: Agreement | None,
+) -> tuple[str, ...]:
+    """Return the scopes that the person has still to agree to.
+
+    An agreement counts for the person who gave it and for the scopes that were shown (A10).
+    """
+    if session is None:
+        return ()
+    asked = granted_scopes(checked.scopes)
+    here = agreement.scopes if agreement and agreement.user_id == session.user_id else None
+    if "consent" in checked.prompt:
+        return asked if here is None or not set(asked) <= here else ()
+    if client.trusted:
+        return ()
+    agreed = state.agreed_scopes(session.user_id, client) | (here or frozenset())
+    return asked if set(asked) - agreed else ()
+
+
+def refuse(
+    request: Request,
+    state: State,
+    target: Target,
+    session: SessionFacts | None,
+    problem: OAuthError,
+    now: datetime,
+) -> Response:
+    """Send an error to the client's checked address, and remember it. Spec: RFC 6749 §4.1.2.1, RFC 9207 §2."""
+    _record(request, state, target, session, "refused", problem.reason, now)
+    answer = {"error": problem.error, "error_description": described(problem.description, request.request_id)}
+    return redirect(target.redirect_uri, _with_state(answer, target, state.issuer))
+
+
+def _with_state(answer: dict[str, str], target: Target, issuer: str) -> dict[str, str]:
+    return {**answer, **({"state": target.state} if target.state is not None else {}), "iss": issuer}
+
+
+def _record(
+    request: Request,
+    state: State,
+    target: Target,
+    session: SessionFacts | None,
+    outcome: str,
+    reason: str,
+    now: datetime,
+) -> None:
+    """One event for a known person; a count for somebody unknown."""
+    if session is None:
+        state.tally(request.source, target.client.client_id, reason, now)
+        return
+    state.record(
+        "person:code:issue",
+        outcome,
+        actor=f"person:{session.sub}",
+        now=now,
+        request_id=request.request_id,
+        source=request.source,
+        object=f"client:{target.client.client_id}",
+        reason=reason,
+        application=target.client.application or "",
+        session=str(session.id),
+    )

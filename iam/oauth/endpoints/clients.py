@@ -1,0 +1,50 @@
+"""Who is asking: the client authentication that token, introspection and revocation share. Spec: RFC 6749 §3.2.1."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+
+from iam.oauth.ports import State
+from iam.oauth.protocol.client_auth import authenticate, read_credentials
+from iam.oauth.protocol.errors import OAuthError
+from iam.oauth.protocol.messages import ClientFacts, Request
+from iam.oauth.protocol.parameters import Parameters
+
+
+def authenticated_client(request: Request, state: State, form: Parameters, now: datetime) -> ClientFacts:
+    """Return the client that sent the form.
+
+    Raises: OAuthError, after the refusal was counted: the caller is nobody we know.
+    """
+    claimed = ""
+    try:
+        credentials = read_credentials(request.authorization, form)
+        client = state.client(credentials.client_id)
+        claimed = client.client_id if client else ""
+        return authenticate(credentials, client, state.secret_digest)
+    except OAuthError as problem:
+        state.tally(request.source, claimed, problem.reason, now)
+        raise
+
+
+@contextmanager
+def refusals_recorded(
+    request: Request, state: State, client: ClientFacts, action: str, now: datetime
+) -> Iterator[None]:
+    """Record a refusal of an authenticated client as one audit event, and let it pass on."""
+    try:
+        yield
+    except OAuthError as problem:
+        # A replay has its own event, written with what it revoked.
+        if not problem.reason.endswith("_replayed"):
+            state.record(
+                action,
+                "refused",
+                actor=f"client:{client.client_id}",
+                now=now,
+                request_id=request.request_id,
+                source=request.source,
+                reason=problem.reason,
+                application=client.application or "",
+            )
+        raise

@@ -1,0 +1,70 @@
+"""Token introspection. Spec: RFC 7662."""
+
+from datetime import datetime
+from typing import Any
+
+from iam.oauth import issuance
+from iam.oauth.ports import State
+from iam.oauth.protocol import refresh_tokens
+from iam.oauth.protocol.claims import seconds
+from iam.oauth.protocol.errors import InvalidClient, OAuthError
+from iam.oauth.protocol.messages import ClientFacts, Request, Response, json_response
+from iam.oauth.protocol.parameters import parse_form
+
+from .clients import authenticated_client, refusals_recorded
+
+INACTIVE = {"active": False}
+
+
+def introspect(request: Request, state: State, now: datetime) -> Response:
+    """Answer what a token is worth, to its audience and its owner; to anybody else it is not active.
+
+    Raises: OAuthError: invalid_request, invalid_client. Spec: RFC 7662 §2.1, §2.2, §4 (no token scanning).
+    """
+    form = parse_form(request)
+    form.require_clean()
+    client = authenticated_client(request, state, form, now)
+    if client.auth_method == "none":
+        # Anybody can call themselves by a public client's name (RFC 7662 §2.1: authorization is required).
+        raise InvalidClient("A public client cannot introspect.", reason="public_client")
+    with refusals_recorded(request, state, client, "client:token:introspect", now):
+        token = form.get("token")
+        if token is None:
+            raise OAuthError("invalid_request", "token is missing.")
+    return json_response(200, _answer(state, token, client, now))
+
+
+def _answer(state: State, token: str, asker: ClientFacts, now: datetime) -> dict[str, Any]:  # Any: JSON
+    if token.startswith(refresh_tokens.PREFIX):
+        return _refresh_answer(state, token, asker, now) or INACTIVE
+    bearer = issuance.clear_bearer(state, token, now)
+    return (bearer and issuance.introspection(state, bearer, asker)) or INACTIVE
+
+
+def _refresh_answer(state: State, token: str, asker: ClientFacts, now: datetime) -> dict[str, Any] | None:
+    """A refresh token is its owner's business alone, and the current one of its family only."""
+    position = refresh_tokens.parse(token)
+    family = state.store.family(position.family_id) if position else None
+    if (
+        position is None
+        or family is None
+        or family.client_pk != asker.pk
+        or not refresh_tokens.is_genuine(position, state.refresh_key, family.seed)
+        or position.number != family.position
+        or family.revoked
+        or family.expires_at <= now
+    ):
+        return None
+    session = state.store.session(family.session_id, now)
+    try:
+        clearance = issuance.clear_person(state, asker, session, family.scopes, now)
+    except OAuthError:
+        return None
+    return {
+        "active": True,
+        "iss": state.issuer,
+        "client_id": asker.client_id,
+        "sub": family.sub,
+        "scope": " ".join(clearance.scopes),
+        "exp": seconds(family.expires_at),
+    }

@@ -1,0 +1,39 @@
+"""The token endpoint. Spec: RFC 6749 §3.2, §5; OIDC Core §3.1.3."""
+
+from collections.abc import Callable
+from datetime import datetime
+
+from iam.oauth.grants import client_credentials, code, refresh
+from iam.oauth.ports import State
+from iam.oauth.protocol.errors import OAuthError
+from iam.oauth.protocol.messages import ClientFacts, Request, Response
+from iam.oauth.protocol.parameters import Parameters, parse_form
+
+from .clients import authenticated_client, refusals_recorded
+
+Exchange = Callable[[Request, State, ClientFacts, Parameters, datetime], Response]
+GRANTS: dict[str, Exchange] = {
+    "authorization_code": code.exchange,
+    "refresh_token": refresh.exchange,
+    "client_credentials": client_credentials.exchange,
+}
+
+
+def token(request: Request, state: State, now: datetime) -> Response:
+    """Exchange a grant for tokens.
+
+    Raises: OAuthError. Spec: RFC 6749 §5.2.
+    """
+    form = parse_form(request)
+    form.require_clean()
+    client = authenticated_client(request, state, form, now)
+    with refusals_recorded(request, state, client, "client:token:issue", now):
+        grant_type = form.get("grant_type")
+        if grant_type is None:
+            raise OAuthError("invalid_request", "grant_type is missing.")
+        exchange = GRANTS.get(grant_type)
+        if exchange is None:
+            raise OAuthError("unsupported_grant_type", "This grant type is not offered.")
+        if grant_type not in client.grant_types:
+            raise OAuthError("unauthorized_client", "This client may not use this grant type.")
+        return exchange(request, state, client, form, now)

@@ -1,0 +1,47 @@
+"""The protocol engine: one request and what may be known go in, one answer comes out.
+
+Free of Django, of the clock and of the network; both doors call nothing else.
+"""
+
+from collections.abc import Callable
+from datetime import datetime
+
+from .endpoints import authorize, introspect, logout, metadata, revoke, token, userinfo
+from .ports import State
+from .protocol.errors import BearerError, OAuthError, Unshowable, bearer_error_response, error_response
+from .protocol.messages import Answer, ErrorPage, Request
+
+Endpoint = Callable[[Request, State, datetime], Answer]
+
+ENDPOINTS: dict[str, Endpoint] = {
+    "/.well-known/openid-configuration": metadata.discovery,
+    "/.well-known/oauth-authorization-server": metadata.discovery,
+    "/jwks": metadata.jwks,
+    "/authorize": authorize.authorize,
+    "/token": token.token,
+    "/userinfo": userinfo.userinfo,
+    "/introspect": introspect.introspect,
+    "/revoke": revoke.revoke,
+    "/logout": logout.logout,
+}
+
+
+def handle(request: Request, state: State, now: datetime) -> Answer:
+    """Answer one request to a protocol endpoint.
+
+    In: `now` aware and UTC. Out: a Response to send as it is, an ErrorPage to render, or an Interaction
+    to lead the person through. A refusal is an answer, never an exception: the caller commits what the
+    refusal wrote (a replay's revocation, the audit). Raises: KeyError for a path that is no endpoint.
+    """
+    endpoint = ENDPOINTS[request.path]
+    try:
+        return endpoint(request, state, now)
+    except Unshowable as problem:
+        state.tally(request.source, problem.client_id, problem.error, now)
+        return ErrorPage(problem.status, problem.error, problem.description, problem.client_id)
+    except BearerError as problem:
+        return bearer_error_response(problem, request.request_id, "openid" if problem.status == 403 else "")
+    except OAuthError as problem:
+        if request.path == "/userinfo":  # a form that could not be read
+            return bearer_error_response(problem, request.request_id)
+        return error_response(problem, request.request_id)

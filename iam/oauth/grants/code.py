@@ -1,0 +1,93 @@
+"""The authorization code grant. Spec: RFC 6749 §4.1.3, §4.1.4; RFC 7636 §4.6; RFC 9700 §4.5, §4.8."""
+
+import hashlib
+import secrets
+from datetime import datetime
+
+from iam.oauth import issuance
+from iam.oauth.ports import State
+from iam.oauth.protocol import refresh_tokens
+from iam.oauth.protocol.errors import OAuthError
+from iam.oauth.protocol.messages import ClientFacts, Request, Response
+from iam.oauth.protocol.parameters import Parameters
+from iam.oauth.protocol.pkce import challenge_of
+
+from .tokens import token_answer
+
+
+def code_digest(code: str) -> str:
+    """Return the digest under which a code is stored; a code is 256 random bits, so a plain hash is enough."""
+    return hashlib.sha256(code.encode()).hexdigest()
+
+
+def exchange(
+    request: Request, state: State, client: ClientFacts, form: Parameters, now: datetime
+) -> Response:
+    """Exchange a code, once.
+
+    Raises: OAuthError invalid_request, invalid_grant. A replay also ends what the first exchange got.
+    """
+    code, redirect_uri = form.get("code"), form.get("redirect_uri")
+    if code is None:
+        raise OAuthError("invalid_request", "code is missing.")
+    if redirect_uri is None:
+        raise OAuthError("invalid_request", "redirect_uri is missing.")
+    challenge = challenge_of(form.get("code_verifier"))
+    digest = code_digest(code)
+    facts = state.store.consume_code(digest, client, redirect_uri, challenge, now)
+    if facts is None:
+        raise _refusal(request, state, client, digest, now)
+    session = state.store.session(facts.session_id, now)
+    try:
+        clearance = issuance.clear_person(state, client, session, facts.scopes, now)
+    except OAuthError as problem:
+        raise OAuthError("invalid_grant", problem.description, reason=problem.reason) from problem
+    refresh_token = ""
+    if "refresh_token" in client.grant_types and session is not None:
+        seed = secrets.token_bytes(32)
+        state.store.open_family(facts.family_id, client, session, clearance.scopes, facts.context, seed, now)
+        refresh_token = refresh_tokens.build(state.refresh_key, seed, facts.family_id, 0)
+    return token_answer(
+        request,
+        state,
+        clearance,
+        facts.context,
+        facts.family_id,
+        grant="authorization_code",
+        nonce=facts.nonce,
+        refresh_token=refresh_token,
+    )
+
+
+def _refusal(request: Request, state: State, client: ClientFacts, digest: str, now: datetime) -> OAuthError:
+    """Say why a code could not be consumed; on a replay revoke its family.
+
+    The developer reads the reason only for a code of the own client: to another one every code is unknown.
+    """
+    known = state.store.used_code(digest, now)
+    if known is None:
+        return OAuthError("invalid_grant", "The code is unknown or expired.", reason="code_unknown")
+    if known.used:
+        # Whoever presents a used code proves that it leaked: what was issued for it ends (RFC 6749 §4.1.2, A07).
+        state.store.revoke_family(known.family_id, "code_replayed", now)
+        state.record(
+            "client:code:replay",
+            "refused",
+            actor=f"client:{client.client_id}",
+            now=now,
+            request_id=request.request_id,
+            source=request.source,
+            object=f"person:{known.sub}",
+            reason="code_replayed",
+            application=client.application or "",
+        )
+        return OAuthError("invalid_grant", "The code was used before.", reason="code_replayed")
+    if known.client_pk != client.pk:
+        return OAuthError("invalid_grant", "The code is unknown or expired.", reason="code_of_other_client")
+    if known.expired:
+        return OAuthError("invalid_grant", "The code is unknown or expired.", reason="code_expired")
+    return OAuthError(
+        "invalid_grant",
+        "redirect_uri or code_verifier do not belong to this code, or the sign-in has ended.",
+        reason="code_mismatch",
+    )

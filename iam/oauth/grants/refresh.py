@@ -1,0 +1,92 @@
+"""The refresh token grant. Spec: RFC 6749 §6; RFC 9700 §4.14.2; why a lost answer may be asked for again: docs/adr/0005."""
+
+from datetime import datetime, timedelta
+
+from iam.oauth import issuance
+from iam.oauth.ports import FamilyFacts, State
+from iam.oauth.protocol import refresh_tokens
+from iam.oauth.protocol.errors import OAuthError
+from iam.oauth.protocol.messages import ClientFacts, Request, Response
+from iam.oauth.protocol.parameters import Parameters, words
+
+from .tokens import token_answer
+
+# An answer lost on a satellite link is asked for again within this; longer would help a thief.
+RETRY_WINDOW = timedelta(seconds=30)
+
+
+def exchange(
+    request: Request, state: State, client: ClientFacts, form: Parameters, now: datetime
+) -> Response:
+    """Rotate a refresh token, or give the same successor again to a client that lost the answer.
+
+    Raises: OAuthError invalid_request, invalid_grant, invalid_scope. Any other replay ends the family.
+    """
+    text = form.get("refresh_token")
+    if text is None:
+        raise OAuthError("invalid_request", "refresh_token is missing.")
+    position = refresh_tokens.parse(text)
+    family = state.store.family(position.family_id) if position else None
+    if (
+        position is None
+        or family is None
+        or not refresh_tokens.is_genuine(position, state.refresh_key, family.seed)
+    ):
+        raise OAuthError("invalid_grant", "The refresh token is unknown.", reason="refresh_unknown")
+    if family.client_pk != client.pk:
+        raise OAuthError("invalid_grant", "The refresh token is unknown.", reason="refresh_of_other_client")
+    if family.revoked or family.expires_at <= now:
+        raise OAuthError("invalid_grant", "The refresh token has ended.", reason="refresh_ended")
+
+    # Everything that can refuse an honest client refuses before the token is rotated, so that nothing is lost.
+    session = state.store.session(family.session_id, now)
+    try:
+        clearance = issuance.clear_person(state, client, session, family.scopes, now)
+    except OAuthError as problem:
+        raise OAuthError("invalid_grant", problem.description, reason=problem.reason) from problem
+    if "scope" in form:
+        clearance = issuance.narrowed(clearance, words(form["scope"]))
+
+    if not state.store.rotate_family(family.id, client, position.number, now):
+        _allow_retry(request, state, client, family, position.number, now)
+    return token_answer(
+        request,
+        state,
+        clearance,
+        family.context,
+        family.id,
+        grant="refresh_token",
+        refresh_token=refresh_tokens.build(state.refresh_key, family.seed, family.id, position.number + 1),
+    )
+
+
+def _allow_retry(
+    request: Request, state: State, client: ClientFacts, before: FamilyFacts, number: int, now: datetime
+) -> None:
+    """Return if the token is the immediately preceding one, lately rotated, and its successor unused.
+
+    The successor is unused exactly when the family still stands at it. Raises: OAuthError, after ending the family.
+    """
+    family = state.store.family(before.id)
+    if family is None or family.revoked or family.expires_at <= now:
+        raise OAuthError("invalid_grant", "The refresh token has ended.", reason="refresh_ended")
+    preceding = number + 1 == family.position
+    if preceding and family.rotated_at is not None and now - family.rotated_at <= RETRY_WINDOW:
+        return
+    if number >= family.position:
+        # Genuine, never rotated, and still not rotatable: session, person or client ended in that statement.
+        raise OAuthError("invalid_grant", "The sign-in has ended.", reason="session_ended")
+    state.store.revoke_family(family.id, "refresh_replayed", now)
+    state.record(
+        "client:refresh:replay",
+        "refused",
+        actor=f"client:{client.client_id}",
+        now=now,
+        request_id=request.request_id,
+        source=request.source,
+        object=f"person:{family.sub}",
+        reason="refresh_replayed",
+        application=client.application or "",
+        session=str(family.session_id),
+    )
+    raise OAuthError("invalid_grant", "The refresh token was used before.", reason="refresh_replayed")

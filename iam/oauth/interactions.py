@@ -1,0 +1,198 @@
+"""Authorization requests that wait for their person: parked here, gone on with by the sign-in pages.
+
+The face for `iam.login`. Every step evaluates the parked request anew against the session as it is now;
+nothing that a page showed is believed.
+"""
+
+import hashlib
+import secrets
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from iam.access.policy import Level
+from iam.accounts.models import LoginSession
+from iam.audit.facts import RequestFacts
+
+from .endpoints.authorize import Agreement, proceed, refuse
+from .models import Consent, ParkedRequest
+from .protocol.authorization import Target
+from .protocol.claims import granted_scopes
+from .protocol.errors import OAuthError
+from .protocol.messages import (
+    Answer,
+    AuthorizationRequest,
+    ClientFacts,
+    ErrorPage,
+    Interaction,
+    Need,
+    Request,
+    Response,
+    SessionFacts,
+    redirect,
+)
+from .state import DatabaseState, session_value
+
+# Long enough to fetch a phone in another room over a slow line (US-12: at least 20 minutes).
+PARKED_LIFE = timedelta(minutes=30)
+
+
+@dataclass(frozen=True, slots=True)
+class Parked:
+    """A parked request. Without a client it is a visit that began here and goes on to `next_path`."""
+
+    pk: int
+    handle: str
+    started_at: datetime
+    client: ClientFacts | None
+    request: AuthorizationRequest | None
+    next_path: str
+    agreement: Agreement | None
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def park(interaction: Interaction, browser: str, now: datetime) -> str:
+    """Park the request of an interaction for one browser; return the handle."""
+    if interaction.client is None or interaction.request is None:
+        raise ValueError("only a checked authorization request can be parked")
+    return _park(interaction.client.pk, interaction.request.as_json(), browser, now)
+
+
+def park_visit(next_path: str, browser: str, now: datetime) -> str:
+    """Park a visit that no application began; return the handle."""
+    return _park(None, {"next": next_path}, browser, now)
+
+
+def _park(client_pk: int | None, parameters: dict[str, object], browser: str, now: datetime) -> str:
+    handle = secrets.token_urlsafe(32)
+    ParkedRequest.objects.create(
+        handle_digest=_digest(handle),
+        browser_digest=_digest(browser),
+        client_id=client_pk,
+        parameters=parameters,
+        created_at=now,
+        expires_at=now + PARKED_LIFE,
+    )
+    return handle
+
+
+def load(handle: str, browser: str, now: datetime) -> Parked | None:
+    """Return what is parked under a handle, for the browser that parked it and as long as it waits."""
+    row = (
+        ParkedRequest.objects.select_related("client")
+        .filter(handle_digest=_digest(handle), browser_digest=_digest(browser), expires_at__gt=now)
+        .first()
+    )
+    if row is None:
+        return None
+    if row.client is None:
+        return Parked(row.pk, handle, row.created_at, None, None, str(row.parameters["next"]), None)
+    agreement = None
+    if row.consented_by is not None:
+        agreement = Agreement(row.consented_by, frozenset(row.consented_scopes or ()))
+    client = DatabaseState().client(row.client.client_id)
+    request = AuthorizationRequest.from_json(row.parameters)
+    return Parked(row.pk, handle, row.created_at, client, request, "", agreement)
+
+
+def evaluate(parked: Parked, session: LoginSession | None, facts: RequestFacts, now: datetime) -> Answer:
+    """Return the answer for the application, or what is still needed.
+
+    A Response finishes the flow: the parked request is gone, so that a replayed form cannot make a second code.
+    """
+    state = DatabaseState()
+    if parked.request is None:
+        return _evaluate_visit(parked, state, session, now)
+    client, request = _needed(parked)
+    if not client.enabled:
+        return ErrorPage(400, "unauthorized_client", "This client is switched off.", client.client_id)
+    answer = proceed(
+        _engine_request(facts), state, client, request, _session_facts(session), parked.agreement, now
+    )
+    if isinstance(answer, Response):
+        ParkedRequest.objects.filter(pk=parked.pk).delete()
+    return answer
+
+
+def _evaluate_visit(
+    parked: Parked, state: DatabaseState, session: LoginSession | None, now: datetime
+) -> Answer:
+    """A visit to our own pages asks for what the person's office and roles ask for, as an application would."""
+    if session is None:
+        return Interaction(Need.LOGIN, None, reason="none")
+    requirement = state.own_requirement(session.user_id, now)
+    if requirement.level is Level.AAL2 and session.factor_at is None:
+        return Interaction(Need.FACTOR, None, requirement=requirement, reason="policy")
+    ParkedRequest.objects.filter(pk=parked.pk).delete()
+    return redirect(parked.next_path, {})
+
+
+def give_consent(parked: Parked, session: LoginSession, facts: RequestFacts, now: datetime) -> None:
+    """Remember that this person agreed to exactly what the parked request asks for."""
+    client, request = _needed(parked)
+    scopes = sorted(granted_scopes(request.scopes))
+    ParkedRequest.objects.filter(pk=parked.pk).update(consented_scopes=scopes, consented_by=session.user_id)
+    consent, created = Consent.objects.get_or_create(
+        user_id=session.user_id, client_id=client.pk, defaults={"scopes": scopes, "given_at": now}
+    )
+    if not created:
+        consent.scopes = sorted({*consent.scopes, *scopes})
+        consent.given_at = now
+        consent.save(update_fields=["scopes", "given_at"])
+    _record_consent(parked, session, facts, "success", now)
+
+
+def refuse_consent(parked: Parked, session: LoginSession, facts: RequestFacts, now: datetime) -> Response:
+    """Tell the application that the person said no. Spec: RFC 6749 §4.1.2.1 (access_denied)."""
+    return _turn_away(parked, session, facts, "consent_refused", "The person did not agree.", now)
+
+
+def release_refused(parked: Parked, session: LoginSession, facts: RequestFacts, now: datetime) -> Response:
+    """Return to the application from the page that says "no access"."""
+    return _turn_away(parked, session, facts, "no_access", "The person may not use this application.", now)
+
+
+def _turn_away(
+    parked: Parked, session: LoginSession, facts: RequestFacts, reason: str, description: str, now: datetime
+) -> Response:
+    client, request = _needed(parked)
+    problem = OAuthError("access_denied", description, reason=reason)
+    target = Target(client, request.redirect_uri, request.state)
+    response = refuse(_engine_request(facts), DatabaseState(), target, _session_facts(session), problem, now)
+    ParkedRequest.objects.filter(pk=parked.pk).delete()
+    return response
+
+
+def _record_consent(
+    parked: Parked, session: LoginSession, facts: RequestFacts, outcome: str, now: datetime
+) -> None:
+    client, request = _needed(parked)
+    DatabaseState().record(
+        "person:consent:give",
+        outcome,
+        actor=f"person:{session.user.sub}",
+        now=now,
+        request_id=facts.request_id,
+        source=facts.address,
+        object=f"client:{client.client_id}",
+        application=client.application or "",
+        session=str(session.pk),
+        method=" ".join(granted_scopes(request.scopes)),
+    )
+
+
+def _needed(parked: Parked) -> tuple[ClientFacts, AuthorizationRequest]:
+    if parked.client is None or parked.request is None:
+        raise ValueError("this visit was not begun by an application")
+    return parked.client, parked.request
+
+
+def _engine_request(facts: RequestFacts) -> Request:
+    return Request("GET", "/authorize", source=facts.address, request_id=facts.request_id)
+
+
+def _session_facts(session: LoginSession | None) -> SessionFacts | None:
+    """The counters are compared in the statement that stores the code, so a stale object cannot issue."""
+    return session_value(session) if session else None

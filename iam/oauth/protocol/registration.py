@@ -1,0 +1,272 @@
+"""Judge a client's metadata, in the names of RFC 7591, OIDC Registration and this house. Pure.
+
+A name that is not known, and one whose behaviour is not built, is refused by name: metadata that is
+stored and ignored is a promise that nobody keeps.
+Spec: RFC 7591 §2, OIDC Dynamic Registration §2, RP-Initiated Logout §3.1.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from .claims import PERSON_SCOPES
+from .client_auth import METHODS
+from .interaction import ACR_VALUES
+from .jose import ALGORITHMS
+from .metadata import GRANT_TYPES
+from .redirects import problem_with
+
+# Known to the standards, not built yet: the text says so instead of "unknown".
+NOT_BUILT = frozenset(
+    {
+        "jwks", "jwks_uri", "token_endpoint_auth_signing_alg", "require_pushed_authorization_requests",
+        "request_object_signing_alg", "request_object_encryption_alg", "request_object_encryption_enc",
+        "require_signed_request_object", "request_uris", "id_token_encrypted_response_alg",
+        "id_token_encrypted_response_enc", "userinfo_signed_response_alg", "userinfo_encrypted_response_alg",
+        "userinfo_encrypted_response_enc", "sector_identifier_uri", "backchannel_logout_uri",
+        "backchannel_logout_session_required", "frontchannel_logout_uri", "frontchannel_logout_session_required",
+        "tls_client_auth_subject_dn", "tls_client_auth_san_dns", "tls_client_auth_san_uri",
+        "tls_client_auth_san_ip", "tls_client_auth_san_email", "tls_client_certificate_bound_access_tokens",
+        "dpop_bound_access_tokens", "authorization_signed_response_alg", "authorization_encrypted_response_alg",
+        "authorization_encrypted_response_enc", "introspection_signed_response_alg",
+        "introspection_encrypted_response_alg", "introspection_encrypted_response_enc",
+        "authorization_details_types", "software_statement", "logo_uri", "access_token_format", "profile",
+    }
+)  # fmt: skip
+KNOWN = frozenset(
+    {
+        "client_id", "client_secret", "client_name", "redirect_uris", "post_logout_redirect_uris", "grant_types",
+        "response_types", "token_endpoint_auth_method", "scope", "id_token_signed_response_alg",
+        "default_max_age", "require_auth_time", "default_acr_values", "application_type", "subject_type",
+        "initiate_login_uri", "client_uri", "policy_uri", "tos_uri", "contacts", "software_id",
+        "software_version", "trusted", "application", "resource_server", "enabled",
+    }
+)  # fmt: skip
+_DESCRIPTIVE = ("client_uri", "policy_uri", "tos_uri", "contacts", "software_id", "software_version")
+
+CLIENT_SECRET_LENGTH_MIN = 32
+_CLIENT_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._~:-]{2,127}", re.ASCII)
+_LIKE_A_SUB = re.compile(r"[0-9a-f]{40}", re.ASCII)
+_SCOPE = re.compile(r"[\x21\x23-\x5B\x5D-\x7E]{1,64}", re.ASCII)  # RFC 6749 §3.3
+
+
+class MetadataError(Exception):
+    """A client's metadata cannot be taken; the text names the field and says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClientMetadata:
+    """What a client is to be, checked. `client_secret` is None when none was given."""
+
+    client_id: str | None
+    client_secret: str | None
+    client_name: str
+    redirect_uris: tuple[str, ...]
+    post_logout_redirect_uris: tuple[str, ...]
+    grant_types: tuple[str, ...]
+    token_endpoint_auth_method: str
+    scopes: tuple[str, ...]
+    id_token_signed_response_alg: str
+    default_max_age: int | None
+    require_auth_time: bool
+    default_acr_values: tuple[str, ...]
+    initiate_login_uri: str
+    description: Mapping[str, Any]  # Any: JSON
+    trusted: bool
+    application: str | None
+    is_resource_server: bool
+    owned_scopes: tuple[str, ...]
+    enabled: bool
+
+
+def check_metadata(given: Any) -> ClientMetadata:  # Any: JSON from outside
+    """Return checked metadata; names beginning with `_` are comments.
+
+    Raises: MetadataError.
+    """
+    if not isinstance(given, dict):
+        raise MetadataError("each client must be a JSON object")
+    value = {name: item for name, item in given.items() if not name.startswith("_")}
+    for name in sorted(value):
+        if name in NOT_BUILT:
+            raise MetadataError(f"{name} is not built yet; leave it out")
+        if name not in KNOWN:
+            raise MetadataError(f"{name} is not known")
+    auth_method = _one_of(value, "token_endpoint_auth_method", METHODS, "client_secret_basic")
+    grant_types = _grant_types(value, auth_method)
+    scopes = _scopes(value)
+    is_server, owned = _resource_server(value, scopes)
+    return ClientMetadata(
+        client_id=_client_id(value),
+        client_secret=_client_secret(value, auth_method),
+        client_name=_text(value, "client_name", 200),
+        redirect_uris=_redirect_uris(value, "redirect_uris", needed="authorization_code" in grant_types),
+        post_logout_redirect_uris=_redirect_uris(value, "post_logout_redirect_uris", needed=False),
+        grant_types=grant_types,
+        token_endpoint_auth_method=auth_method,
+        scopes=scopes,
+        id_token_signed_response_alg=_one_of(value, "id_token_signed_response_alg", ALGORITHMS, "ES256"),
+        default_max_age=_seconds(value, "default_max_age"),
+        require_auth_time=_flag(value, "require_auth_time", False),
+        default_acr_values=_strings(value, "default_acr_values", ACR_VALUES),
+        initiate_login_uri=_page(value, "initiate_login_uri"),
+        description=_described(value),
+        trusted=_flag(value, "trusted", False),
+        application=_text(value, "application", 64) or None,
+        is_resource_server=is_server,
+        owned_scopes=owned,
+        enabled=_flag(value, "enabled", True),
+    )
+
+
+def _client_id(value: Mapping[str, Any]) -> str | None:
+    client_id = value.get("client_id")
+    if client_id is None:
+        return None
+    if not isinstance(client_id, str) or not _CLIENT_ID.fullmatch(client_id):
+        raise MetadataError(
+            "client_id must be 3 to 128 of A-Z a-z 0-9 . _ ~ : - and begin with a letter or digit"
+        )
+    if _LIKE_A_SUB.fullmatch(client_id):
+        raise MetadataError("client_id looks like a person's identifier (RFC 9700 §4.15)")
+    return client_id
+
+
+def _client_secret(value: Mapping[str, Any], auth_method: str) -> str | None:
+    secret = value.get("client_secret")
+    if secret is None:
+        return None
+    if auth_method == "none":
+        raise MetadataError("client_secret: a client with token_endpoint_auth_method none has none")
+    if (
+        not isinstance(secret, str)
+        or not CLIENT_SECRET_LENGTH_MIN <= len(secret) <= 512
+        or not secret.isprintable()
+    ):
+        raise MetadataError(f"client_secret must be {CLIENT_SECRET_LENGTH_MIN} to 512 printable characters")
+    return secret
+
+
+def _grant_types(value: Mapping[str, Any], auth_method: str) -> tuple[str, ...]:
+    grant_types = (
+        _strings(value, "grant_types", GRANT_TYPES) if "grant_types" in value else ("authorization_code",)
+    )
+    if "refresh_token" in grant_types and "authorization_code" not in grant_types:
+        raise MetadataError("grant_types: refresh_token needs authorization_code")
+    if "client_credentials" in grant_types and auth_method == "none":
+        raise MetadataError("grant_types: a public client cannot use client_credentials")
+    expected = ("code",) if "authorization_code" in grant_types else ()
+    if "response_types" in value and _strings(value, "response_types", ("code",)) != expected:
+        raise MetadataError(f"response_types must be {list(expected)} for these grant_types")
+    _one_of(value, "subject_type", ("public",), "public")
+    _one_of(value, "application_type", ("web", "native"), "web")
+    return grant_types
+
+
+def _redirect_uris(value: Mapping[str, Any], name: str, *, needed: bool) -> tuple[str, ...]:
+    uris = _strings(value, name, None)
+    if needed and not uris:
+        raise MetadataError(f"{name} is needed for authorization_code")
+    for uri in uris:
+        problem = problem_with(uri)
+        if problem:
+            raise MetadataError(f"{name}: {uri[:200]} {problem}")
+    return uris
+
+
+def _scopes(value: Mapping[str, Any]) -> tuple[str, ...]:
+    text = value.get("scope", "")
+    if not isinstance(text, str):
+        raise MetadataError("scope must be text: scopes with a space between")
+    scopes = tuple(dict.fromkeys(text.split()))
+    for scope in scopes:
+        if not _SCOPE.fullmatch(scope):
+            raise MetadataError(f"scope: {scope[:64]!r} has characters that RFC 6749 forbids, or is too long")
+    return scopes
+
+
+def _resource_server(value: Mapping[str, Any], scopes: tuple[str, ...]) -> tuple[bool, tuple[str, ...]]:
+    """Read `resource_server`: the list of scopes it owns, `{"scopes": […]}`, or true for those in `scope`."""
+    given = value.get("resource_server", False)
+    if isinstance(given, dict) and set(given) == {"scopes"}:
+        given = given["scopes"]
+    if isinstance(given, bool):
+        owned = tuple(scope for scope in scopes if scope not in PERSON_SCOPES) if given else ()
+        return given, owned
+    owned = _strings({"resource_server": given}, "resource_server", None)
+    for scope in owned:
+        if not _SCOPE.fullmatch(scope):
+            raise MetadataError(f"resource_server: {scope[:64]!r} is not a scope")
+        if scope in PERSON_SCOPES:
+            raise MetadataError(f"resource_server: {scope} describes a person and cannot be owned")
+    return True, owned
+
+
+def _described(value: Mapping[str, Any]) -> dict[str, Any]:
+    described: dict[str, Any] = {}
+    for name in _DESCRIPTIVE:
+        if name not in value:
+            continue
+        if name == "contacts":
+            described[name] = list(_strings(value, name, None))
+        elif name.endswith("_uri"):
+            described[name] = _page(value, name)
+        else:
+            described[name] = _text(value, name, 200)
+    return described
+
+
+def _page(value: Mapping[str, Any], name: str) -> str:
+    """A page that people are sent to: https, or a loopback address in development."""
+    text = _text(value, name, 2000)
+    if text and (problem_with(text) or urlsplit(text).scheme not in {"https", "http"}):
+        raise MetadataError(f"{name} must be an https address")
+    return text
+
+
+def _text(value: Mapping[str, Any], name: str, length: int) -> str:
+    text = value.get(name, "")
+    if text is None:
+        return ""
+    if not isinstance(text, str) or len(text) > length or not (text == "" or text.isprintable()):
+        raise MetadataError(f"{name} must be at most {length} printable characters")
+    return text
+
+
+def _strings(value: Mapping[str, Any], name: str, allowed: tuple[str, ...] | None) -> tuple[str, ...]:
+    items = value.get(name, [])
+    if (
+        not isinstance(items, list)
+        or not all(isinstance(item, str) and item for item in items)
+        or len(items) > 50
+    ):
+        raise MetadataError(f"{name} must be a list of at most 50 texts")
+    for item in items:
+        if allowed is not None and item not in allowed:
+            raise MetadataError(f"{name}: {item[:64]!r} is not one of {', '.join(allowed)}")
+    return tuple(dict.fromkeys(items))
+
+
+def _one_of(value: Mapping[str, Any], name: str, allowed: tuple[str, ...], default: str) -> str:
+    item = value.get(name, default)
+    if item not in allowed:
+        raise MetadataError(f"{name}: {str(item)[:64]!r} is not one of {', '.join(allowed)}")
+    return str(item)
+
+
+def _flag(value: Mapping[str, Any], name: str, default: bool) -> bool:
+    item = value.get(name, default)
+    if not isinstance(item, bool):
+        raise MetadataError(f"{name} must be true or false")
+    return item
+
+
+def _seconds(value: Mapping[str, Any], name: str) -> int | None:
+    item = value.get(name)
+    if item is None:
+        return None
+    if isinstance(item, bool) or not isinstance(item, int) or not 0 <= item <= 31_536_000:
+        raise MetadataError(f"{name} must be a number of seconds up to a year")
+    return item

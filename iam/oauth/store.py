@@ -1,0 +1,352 @@
+"""The few statements that make, consume and rotate one-time values. Each is one conditional write.
+
+Plain SQL, because what counts is what stands in one statement: a condition that is read first and
+written later is a race. The text is the same for PostgreSQL and SQLite; the row count, never a
+previous read, says who won. Every statement here has a race test.
+"""
+
+import json
+import secrets
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from django.db import connection
+
+from .ports import Bearer, CodeFacts, Context, FamilyFacts, PersonFacts, UsedCode
+from .protocol.claims import ACCESS_TOKEN_LIFE, parse_generation
+from .protocol.messages import AuthorizationRequest, ClientFacts, SessionFacts
+
+# A denylist entry outlives every token that it denies, and a little more for clocks that differ.
+_DENYLIST_MARGIN = timedelta(seconds=30)
+
+_LIVE_SESSION = """
+    SELECT 1 FROM accounts_loginsession s JOIN accounts_user u ON u.id = s.user_id
+    WHERE s.id = {session} AND s.ended_at IS NULL AND s.expires_at > %(now)s AND u.is_active
+"""
+_ENABLED_CLIENT = "SELECT 1 FROM oauth_client c WHERE c.id = %(client)s AND c.enabled"
+
+_INSERT_CODE = f"""
+    INSERT INTO oauth_grant (code, expires, redirect_uri, scope, created, updated, code_challenge,
+        code_challenge_method, nonce, claims, resource, family_id, auth_time, acr, amr,
+        user_id, application_id, session_id)
+    SELECT %(digest)s, %(expires)s, %(redirect_uri)s, %(scope)s, %(now)s, %(now)s, %(challenge)s,
+        'S256', %(nonce)s, '', %(resource)s, %(family)s, %(auth_time)s, %(acr)s, %(amr)s,
+        %(user)s, %(client)s, %(session)s
+    WHERE EXISTS ({_LIVE_SESSION.format(session="%(session)s")}
+        AND s.generation = %(session_generation)s AND u.generation = %(user_generation)s)
+      AND EXISTS ({_ENABLED_CLIENT})
+"""
+
+_CONSUME_CODE = f"""
+    UPDATE oauth_grant SET used_at = %(now)s
+    WHERE code = %(digest)s AND application_id = %(client)s AND used_at IS NULL AND expires > %(now)s
+      AND redirect_uri = %(redirect_uri)s AND code_challenge = %(challenge)s
+      AND EXISTS ({_LIVE_SESSION.format(session="oauth_grant.session_id")})
+      AND EXISTS ({_ENABLED_CLIENT})
+    RETURNING family_id, session_id, scope, nonce, auth_time, acr, amr
+"""
+
+_ROTATE_FAMILY = f"""
+    UPDATE oauth_tokenfamily SET position = position + 1, rotated_at = %(now)s
+    WHERE id = %(family)s AND client_id = %(client)s AND position = %(number)s
+      AND revoked_at IS NULL AND expires_at > %(now)s
+      AND EXISTS ({_LIVE_SESSION.format(session="oauth_tokenfamily.session_id")})
+      AND EXISTS ({_ENABLED_CLIENT})
+"""
+
+_SESSION = """
+    SELECT s.id, s.generation, u.id, u.sub, u.generation, s.password_at, s.factor_at, s.factor_kind, s.expires_at
+    FROM accounts_loginsession s JOIN accounts_user u ON u.id = s.user_id
+    WHERE s.id = %s AND s.ended_at IS NULL AND s.expires_at > %s AND u.is_active
+"""
+
+_BEARER_PERSON = """
+    SELECT s.id, s.generation, u.id, u.sub, u.generation, s.password_at, s.factor_at, s.factor_kind, s.expires_at,
+        u.name_latin, u.name_arabic, u.email, u.language,
+        (SELECT l.login FROM accounts_directorylink l WHERE l.user_id = u.id AND l.active LIMIT 1)
+    FROM oauth_sessionclient sc
+    JOIN accounts_loginsession s ON s.id = sc.session_id
+    JOIN accounts_user u ON u.id = s.user_id
+    JOIN oauth_client c ON c.id = sc.client_id
+    JOIN oauth_installation i ON i.id = 1
+    WHERE sc.sid = %(sid)s AND sc.client_id = %(client)s AND u.sub = %(sub)s
+      AND i.generation = %(g0)s AND u.generation = %(g1)s AND c.generation = %(g2)s AND s.generation = %(g3)s
+      AND c.enabled AND u.is_active AND s.ended_at IS NULL AND s.expires_at > %(now)s
+      AND NOT EXISTS (SELECT 1 FROM oauth_revokedtoken r WHERE r.key IN (%(jti)s, %(family)s))
+"""
+
+_BEARER_MACHINE = """
+    SELECT 1 FROM oauth_client c JOIN oauth_installation i ON i.id = 1
+    WHERE c.id = %(client)s AND c.client_id = %(sub)s AND c.enabled
+      AND i.generation = %(g0)s AND c.generation = %(g2)s
+      AND NOT EXISTS (SELECT 1 FROM oauth_revokedtoken r WHERE r.key = %(jti)s)
+"""
+
+
+class DatabaseStore:
+    """The statements, on Django's connection of this thread, in the transaction of this request."""
+
+    def insert_code(
+        self,
+        digest: str,
+        client: ClientFacts,
+        session: SessionFacts,
+        request: AuthorizationRequest,
+        context: Context,
+        family_id: UUID,
+        expires_at: datetime,
+        now: datetime,
+    ) -> bool:
+        """Store a code's digest. False when the session, the person or the client is not good any more."""
+        written = _execute(
+            _INSERT_CODE,
+            {
+                "digest": digest,
+                "expires": expires_at,
+                "redirect_uri": request.redirect_uri,
+                "scope": " ".join(request.scopes),
+                "now": now,
+                "challenge": request.code_challenge,
+                "nonce": request.nonce or "",
+                "resource": "[]",
+                "family": family_id,
+                "auth_time": context.auth_time,
+                "acr": context.acr,
+                "amr": json.dumps(list(context.amr)),
+                "user": session.user_id,
+                "client": client.pk,
+                "session": session.id,
+                "session_generation": session.generation,
+                "user_generation": session.user_generation,
+            },
+        )
+        return written == 1
+
+    def consume_code(
+        self, digest: str, client: ClientFacts, redirect_uri: str, challenge: str, now: datetime
+    ) -> CodeFacts | None:
+        """Consume a code, once. Spec: RFC 6749 §4.1.2, §4.1.3; RFC 7636 §4.6."""
+        row = _one(
+            _CONSUME_CODE,
+            {
+                "digest": digest,
+                "client": client.pk,
+                "redirect_uri": redirect_uri,
+                "challenge": challenge,
+                "now": now,
+            },
+        )
+        if row is None:
+            return None
+        family_id, session_id, scope, nonce, auth_time, acr, amr = row
+        context = Context(acr, tuple(_json(amr)), _time(auth_time))
+        return CodeFacts(_uuid(family_id), _uuid(session_id), tuple(scope.split()), nonce, context)
+
+    def used_code(self, digest: str, now: datetime) -> UsedCode | None:
+        """Read a code's row to explain a refusal; decides nothing."""
+        row = _one(
+            "SELECT g.family_id, g.application_id, u.sub, g.used_at, g.expires FROM oauth_grant g"
+            " JOIN accounts_user u ON u.id = g.user_id WHERE g.code = %(digest)s",
+            {"digest": digest},
+        )
+        if row is None:
+            return None
+        family_id, client_pk, sub, used_at, expires = row
+        return UsedCode(_uuid(family_id), client_pk, sub, used_at is not None, _time(expires) <= now)
+
+    def open_family(
+        self,
+        family_id: UUID,
+        client: ClientFacts,
+        session: SessionFacts,
+        scopes: tuple[str, ...],
+        context: Context,
+        seed: bytes,
+        now: datetime,
+    ) -> None:
+        """Begin a family at position 0; it ends with the session at the latest."""
+        _execute(
+            "INSERT INTO oauth_tokenfamily (id, session_id, client_id, user_id, scope, auth_time, acr, amr, seed,"
+            " position, created_at, expires_at, revoke_reason) VALUES (%(id)s, %(session)s, %(client)s, %(user)s,"
+            " %(scope)s, %(auth_time)s, %(acr)s, %(amr)s, %(seed)s, 0, %(now)s, %(expires)s, '')",
+            {
+                "id": family_id,
+                "session": session.id,
+                "client": client.pk,
+                "user": session.user_id,
+                "scope": " ".join(scopes),
+                "auth_time": context.auth_time,
+                "acr": context.acr,
+                "amr": json.dumps(list(context.amr)),
+                "seed": seed,
+                "now": now,
+                "expires": session.expires_at,
+            },
+        )
+
+    def family(self, family_id: UUID) -> FamilyFacts | None:
+        """Read a family."""
+        row = _one(
+            "SELECT f.client_id, f.session_id, u.sub, f.scope, f.seed, f.position, f.rotated_at, f.expires_at,"
+            " f.revoked_at, f.auth_time, f.acr, f.amr FROM oauth_tokenfamily f"
+            " JOIN accounts_user u ON u.id = f.user_id WHERE f.id = %(id)s",
+            {"id": family_id},
+        )
+        if row is None:
+            return None
+        client_pk, session_id, sub, scope, seed, position, rotated, expires, revoked, auth_time, acr, amr = (
+            row
+        )
+        return FamilyFacts(
+            family_id,
+            client_pk,
+            _uuid(session_id),
+            sub,
+            tuple(scope.split()),
+            bytes(seed),
+            position,
+            _time(rotated) if rotated else None,
+            _time(expires),
+            revoked is not None,
+            Context(acr, tuple(_json(amr)), _time(auth_time)),
+        )
+
+    def rotate_family(self, family_id: UUID, client: ClientFacts, number: int, now: datetime) -> bool:
+        """Move a live family from `number` to the next position. One caller wins. Spec: RFC 9700 §4.14.2."""
+        values = {"family": family_id, "client": client.pk, "number": number, "now": now}
+        return _execute(_ROTATE_FAMILY, values) == 1
+
+    def revoke_family(self, family_id: UUID, reason: str, now: datetime) -> None:
+        """End a family: its refresh tokens by the row, its access tokens by the denylist. Idempotent."""
+        _execute(
+            "UPDATE oauth_tokenfamily SET revoked_at = %(now)s, revoke_reason = %(reason)s"
+            " WHERE id = %(id)s AND revoked_at IS NULL",
+            {"id": family_id, "reason": reason, "now": now},
+        )
+        self.revoke_token(family_id.hex, now + ACCESS_TOKEN_LIFE + _DENYLIST_MARGIN)
+
+    def revoke_token(self, jti: str, expires_at: datetime) -> None:
+        """Put a token, or a family, on the denylist. Idempotent."""
+        _execute(
+            "INSERT INTO oauth_revokedtoken (key, expires_at) VALUES (%(key)s, %(expires)s)"
+            " ON CONFLICT (key) DO UPDATE SET expires_at = excluded.expires_at",
+            {"key": jti[:64], "expires": expires_at},
+        )
+
+    def session(self, session_id: UUID, now: datetime) -> SessionFacts | None:
+        """Read a session that is live, of a person who is active."""
+        row = _one(_SESSION, [session_id, now])
+        return session_facts(row) if row else None
+
+    def sid(self, session_id: UUID, client: ClientFacts, now: datetime) -> str:
+        """Return the client's own stable `sid`; two that ask at once get the same. Spec: OIDC Back-Channel §2.1."""
+        values = {"session": session_id, "client": client.pk}
+        query = (
+            "SELECT sid FROM oauth_sessionclient WHERE session_id = %(session)s AND client_id = %(client)s"
+        )
+        row = _one(query, values)
+        if row is None:
+            _execute(
+                "INSERT INTO oauth_sessionclient (session_id, client_id, sid, created_at)"
+                " VALUES (%(session)s, %(client)s, %(sid)s, %(now)s) ON CONFLICT (session_id, client_id) DO NOTHING",
+                {**values, "sid": secrets.token_urlsafe(24), "now": now},
+            )
+            row = _one(query, values)
+        if row is None:
+            raise LookupError("the session ended while its sid was made")
+        return str(row[0])
+
+    def session_of_sid(self, sid: str, client: ClientFacts) -> UUID | None:
+        """Return the session that a client knows by `sid`, ended or not."""
+        row = _one(
+            "SELECT session_id FROM oauth_sessionclient WHERE sid = %(sid)s AND client_id = %(client)s",
+            {"sid": sid, "client": client.pk},
+        )
+        return _uuid(row[0]) if row else None
+
+    def bearer(self, claims: Mapping[str, Any], client: ClientFacts, now: datetime) -> Bearer | None:
+        """Compare a token's four counters with today's, and look at the denylist, in one statement."""
+        counters = parse_generation(claims.get("gen"))
+        if counters is None:
+            return None
+        jti = str(claims.get("jti", ""))[:64]
+        values: dict[str, Any] = {f"g{index}": counter for index, counter in enumerate(counters)}
+        values |= {
+            "client": client.pk,
+            "sub": str(claims.get("sub")),
+            "jti": jti,
+            "family": jti.partition(".")[0],
+            "now": now,
+        }
+        if "sid" not in claims:
+            return Bearer(None, None) if _one(_BEARER_MACHINE, values) else None
+        row = _one(_BEARER_PERSON, {**values, "sid": str(claims["sid"])})
+        if row is None:
+            return None
+        session = session_facts(row[:9])
+        latin, arabic, email, language, login = row[9:]
+        return Bearer(
+            session, PersonFacts(session.user_id, session.sub, latin, arabic, email, language, login or "")
+        )
+
+
+def session_facts(row: Sequence[Any]) -> SessionFacts:  # Any: a database row
+    """Turn a row of `_SESSION`'s columns into a value."""
+    sid, generation, user_id, sub, user_generation, password_at, factor_at, factor_kind, expires_at = row
+    return SessionFacts(
+        _uuid(sid),
+        generation,
+        _uuid(user_id),
+        sub,
+        user_generation,
+        _time(password_at),
+        _time(factor_at) if factor_at else None,
+        factor_kind,
+        _time(expires_at),
+    )
+
+
+# -- what the two databases spell differently -----------------------------------------------------------------
+
+
+def bind(value: Any) -> Any:  # Any: what a column holds
+    """Write a value as Django's fields do: SQLite has neither a UUID nor a time of its own."""
+    if connection.vendor == "sqlite":
+        if isinstance(value, UUID):
+            return value.hex
+        if isinstance(value, datetime):
+            return str(value.astimezone(UTC).replace(tzinfo=None))
+    return value
+
+
+def _bound(values: Mapping[str, Any] | Sequence[Any]) -> Any:
+    if isinstance(values, Mapping):
+        return {name: bind(value) for name, value in values.items()}
+    return [bind(value) for value in values]
+
+
+def _execute(sql: str, values: Mapping[str, Any]) -> int:
+    with connection.cursor() as cursor:
+        cursor.execute(sql, _bound(values))
+        return int(cursor.rowcount)
+
+
+def _one(sql: str, values: Mapping[str, Any] | Sequence[Any]) -> Sequence[Any] | None:
+    with connection.cursor() as cursor:
+        cursor.execute(sql, _bound(values))
+        return cursor.fetchone()  # type: ignore[no-any-return]
+
+
+def _uuid(value: Any) -> UUID:  # Any: a UUID on PostgreSQL, 32 digits on SQLite
+    return value if isinstance(value, UUID) else UUID(hex=value)
+
+
+def _json(value: Any) -> list[str]:  # Any: text from both, unless a loader was registered
+    return list(json.loads(value)) if isinstance(value, str) else list(value)
+
+
+def _time(value: Any) -> datetime:  # Any: aware from PostgreSQL, naive UTC or text from SQLite
+    moment = datetime.fromisoformat(value) if isinstance(value, str) else value
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

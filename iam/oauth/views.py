@@ -1,0 +1,105 @@
+"""The Django door to the engine: thin. It reads one request, opens the transaction, and sends the answer.
+
+Every endpoint is CSRF-exempt because none acts on a browser's cookie alone: authorize only ever leads to
+pages that are protected, and logout without an application's proof asks on such a page.
+"""
+
+from datetime import UTC, datetime
+
+from django.core import signing
+from django.db import transaction
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.shortcuts import render
+from django.urls import reverse
+from django.views.decorators.csrf import csrf_exempt
+
+from iam.accounts import cookies
+
+from . import engine, interactions
+from .protocol.messages import PARAMETERS_SIZE_MAX, Answer, ErrorPage, Interaction, Need, Request, Response
+from .state import DatabaseState
+
+RETURN_SALT = "iam.oauth.logout-return"
+# These answer from memory and write nothing; a transaction would only cost them time.
+_WITHOUT_TRANSACTION = frozenset(
+    {"/jwks", "/.well-known/openid-configuration", "/.well-known/oauth-authorization-server"}
+)
+
+
+@csrf_exempt
+def endpoint(http: HttpRequest) -> HttpResponse:
+    """Answer a request to any protocol endpoint."""
+    now = datetime.now(UTC)
+    request = read_request(http)
+    if request.path in _WITHOUT_TRANSACTION:
+        return send(http, engine.handle(request, DatabaseState(), now), now)
+    with transaction.atomic():
+        return send(http, engine.handle(request, DatabaseState(), now), now)
+
+
+def read_request(http: HttpRequest) -> Request:
+    """Turn Django's request into the engine's; a body that is too large arrives as one that is just too large."""
+    try:
+        length = int(http.headers.get("Content-Length") or 0)
+    except ValueError:
+        length = 0
+    body = b"x" * (PARAMETERS_SIZE_MAX + 1) if length > PARAMETERS_SIZE_MAX else http.body
+    return Request(
+        method=http.method or "",
+        path=http.path,
+        query=http.META.get("QUERY_STRING", ""),
+        body=body,
+        content_type=http.headers.get("Content-Type", ""),
+        authorization=http.headers.get("Authorization", ""),
+        cookies=http.COOKIES,
+        source=http.facts.address,  # type: ignore[attr-defined] -- set by RequestFactsMiddleware
+        request_id=http.facts.request_id,  # type: ignore[attr-defined]
+    )
+
+
+def send(http: HttpRequest, answer: Answer, now: datetime) -> HttpResponse:
+    """Turn the engine's answer into Django's."""
+    match answer:
+        case Response():
+            return _plain(answer)
+        case ErrorPage():
+            return error_page(http, answer)
+        case Interaction(need=Need.CONFIRM_LOGOUT):
+            to = signing.dumps(answer.return_to, salt=RETURN_SALT) if answer.return_to else ""
+            return HttpResponseRedirect(reverse("portal:sign_out") + (f"?to={to}" if to else ""), status=303)
+        case Interaction(need=Need.SIGNED_OUT):
+            response: HttpResponse = HttpResponseRedirect(reverse("portal:signed_out"), status=303)
+            response.delete_cookie(cookies.SESSION, path="/", samesite="Lax")
+            return response
+        case Interaction():
+            return _begin_flow(http, answer, now)
+
+
+def _plain(answer: Response) -> HttpResponse:
+    response = HttpResponse(answer.body, status=answer.status)
+    del response["Content-Type"]
+    for name, value in answer.headers:
+        response[name] = value
+    for name in answer.cookies_ended:
+        response.delete_cookie(cookies.name_of(name), path="/", samesite="Lax")
+    return response
+
+
+def error_page(http: HttpRequest, page: ErrorPage) -> HttpResponse:
+    """Show an error that must not be redirected, in the person's language, with its reference number."""
+    context = {"error": page.error, "description": page.description, "client_id": page.client_id}
+    response = render(http, "portal/protocol_error.html", context, status=page.status)
+    response["Cache-Control"] = "no-store"
+    if page.status == 405:
+        response["Allow"] = "GET, POST"
+    return response
+
+
+def _begin_flow(http: HttpRequest, interaction: Interaction, now: datetime) -> HttpResponse:
+    """Park the request and lead the person to the sign-in; the browser keeps a handle and nothing else."""
+    browser = cookies.browser_of(http)
+    handle = interactions.park(interaction, browser, now)
+    response = HttpResponseRedirect(reverse("login:flow", args=[handle]), status=303)
+    response["Cache-Control"] = "no-store"
+    cookies.set_browser(response, browser)
+    return response
