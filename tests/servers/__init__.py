@@ -1,0 +1,1 @@
+"""Real servers that the tests start: PostgreSQL here, slapd with `deploy.demo.slapd`."""
