@@ -1,0 +1,116 @@
+"""Sign-in sessions: opened, raised, found, ended. The secret is the browser's; here is only its digest."""
+
+import hashlib
+import secrets
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from django.db import transaction
+from django.db.models import F
+
+from iam.audit.record import Event, Outcome, record
+from iam.audit.tags import Action
+from iam.errors import Conflict
+
+from .models import LoginSession, User
+
+# Writing at every request when a session was last seen would turn every read into a write.
+_SEEN_EVERY = timedelta(minutes=1)
+
+
+def _digest(secret: str) -> str:
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+def open_session(user: User, now: datetime, life: timedelta) -> tuple[LoginSession, str]:
+    """Open a session for a person whose password was just accepted; return it and its 256-bit secret."""
+    secret = secrets.token_urlsafe(32)
+    session = LoginSession.objects.create(
+        user=user,
+        secret_digest=_digest(secret),
+        created_at=now,
+        seen_at=now,
+        expires_at=now + life,
+        password_at=now,
+    )
+    return session, secret
+
+
+def mark_password(session: LoginSession, now: datetime) -> str:
+    """Note that the password was given again; return the session's new secret.
+
+    Raises: Conflict when the session ended in the meantime. Atomic.
+    """
+    return _rotate(session, now, {"password_at": now})
+
+
+def mark_factor(session: LoginSession, kind: str, now: datetime) -> str:
+    """Note that a second factor was given; return the session's new secret.
+
+    Raises: Conflict when the session ended in the meantime. Atomic.
+    """
+    return _rotate(session, now, {"factor_at": now, "factor_kind": kind})
+
+
+def _rotate(session: LoginSession, now: datetime, changes: dict[str, datetime | str]) -> str:
+    """A secret from before an authentication must be worth nothing after it (A45)."""
+    secret = secrets.token_urlsafe(32)
+    done = LoginSession.objects.filter(
+        pk=session.pk, ended_at=None, expires_at__gt=now, user__is_active=True, secret_digest=session.secret_digest
+    ).update(secret_digest=_digest(secret), seen_at=now, **changes)
+    if not done:
+        raise Conflict("The sign-in session ended, or another step was faster.", code="session_ended")
+    session.refresh_from_db()
+    return secret
+
+
+def find_live_session(secret: str, now: datetime, idle: timedelta) -> LoginSession | None:
+    """Return the session of a secret: not ended, not too old, not idle, of an active person."""
+    if not secret or len(secret) > 128:
+        return None
+    session = (
+        LoginSession.objects.select_related("user")
+        .filter(secret_digest=_digest(secret), ended_at=None, expires_at__gt=now, user__is_active=True)
+        .first()
+    )
+    if session is None or now - session.seen_at > idle:
+        return None
+    if now - session.seen_at > _SEEN_EVERY:
+        LoginSession.objects.filter(pk=session.pk, seen_at__lt=now).update(seen_at=now)
+    return session
+
+
+@transaction.atomic
+def end_session(
+    session_id: UUID, *, reason: str, now: datetime, request_id: str = "", source: str = "", actor: str = ""
+) -> bool:
+    """End one session, once; its counter ends every token of it. False when it had ended before."""
+    done = LoginSession.objects.filter(pk=session_id, ended_at=None).update(
+        ended_at=now, end_reason=reason, generation=F("generation") + 1
+    )
+    if not done:
+        return False
+    session = LoginSession.objects.select_related("user").get(pk=session_id)
+    person = f"person:{session.user.sub}"
+    record(
+        Event(
+            Action.SESSION_END,
+            Outcome.SUCCESS,
+            actor=actor or person,
+            now=now,
+            object=person,
+            reason=reason,
+            session=str(session_id),
+            request_id=request_id,
+            details={"address": source} if source else {},
+        )
+    )
+    return True
+
+
+def end_sessions(user: User, *, reason: str, now: datetime, actor: str, request_id: str = "") -> int:
+    """End every live session of a person; return how many."""
+    ids = list(LoginSession.objects.filter(user=user, ended_at=None).values_list("pk", flat=True))
+    return sum(
+        end_session(session_id, reason=reason, now=now, request_id=request_id, actor=actor) for session_id in ids
+    )

@@ -1,0 +1,199 @@
+"""Write events: `record` in the transaction of what happened, `tally` for refusals of somebody unknown.
+
+An action without its event cannot commit, and an event without its action cannot either.
+"""
+
+import hashlib
+import hmac
+import json
+import os
+import re
+import secrets
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from django.db import connection
+
+from .tags import Action, Outcome
+
+__all__ = ["Event", "Outcome", "flush_tallies", "record", "tally"]
+
+SCHEMA_VERSION = 1
+# Control characters, bidi controls and line separators: what a reader could take for the log's own structure.
+_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+_SECRET_NAMES = re.compile(r"password|secret|code|token|cookie|credential|private", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One event. `actor` is `person:SUB`, `client:ID`, `operator:NAME`, `system:NAME` or `anonymous`.
+
+    `details` (address, names, free text) goes to the side table; never a secret.
+    """
+
+    action: Action
+    outcome: Outcome
+    actor: str
+    now: datetime
+    object: str = ""
+    on_behalf_of: str = ""
+    reason: str = ""
+    method: str = ""
+    application: str = ""
+    office: str = ""
+    session: str = ""
+    request_id: str = ""
+    details: Mapping[str, str] = field(default_factory=dict)
+
+
+def neutral(text: str, length: int) -> str:
+    """Return text in which nothing can pass for a line, a control sequence or a change of direction (A64)."""
+    return _UNSAFE.sub(lambda match: f"\\u{ord(match.group()):04x}", text)[:length]
+
+
+_INSERT = (
+    "INSERT INTO audit_auditevent (occurred_at, id, actor, on_behalf_of, action, object, outcome, reason, method,"
+    " application, office, session, request_id, schema_version, commitment, canonical)"
+    " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
+)
+
+
+def record(event: Event) -> UUID:
+    """Write one event in the current transaction; return its id (UUIDv7).
+
+    Raises: RuntimeError outside a transaction, ValueError when a detail is named like a secret.
+    """
+    if not connection.in_atomic_block:
+        raise RuntimeError("an audit event is written in the transaction of what it records")
+    for name in event.details:
+        if _SECRET_NAMES.search(name):
+            raise ValueError(f"a detail named {name!r} could hold a secret")
+    event_id = uuid7(event.now)
+    details = {name: neutral(str(value), 500) for name, value in sorted(event.details.items()) if value}
+    salt = secrets.token_bytes(16) if details else b""
+    commitment = commit(salt, details) if details else ""
+    fields: dict[str, Any] = {
+        "action": event.action.value,
+        "actor": neutral(event.actor, 160),
+        "application": neutral(event.application, 64),
+        "commitment": commitment,
+        "id": str(event_id),
+        "method": neutral(event.method, 300),
+        "object": neutral(event.object, 300),
+        "occurred_at": event.now.astimezone(UTC).isoformat(timespec="microseconds"),
+        "office": neutral(event.office, 64),
+        "on_behalf_of": neutral(event.on_behalf_of, 160),
+        "outcome": event.outcome.value,
+        "reason": neutral(event.reason, 80),
+        "request_id": neutral(event.request_id, 64),
+        "schema_version": SCHEMA_VERSION,
+        "session": neutral(event.session, 64),
+    }
+    with connection.cursor() as cursor:
+        cursor.execute(
+            _INSERT,
+            [
+                _moment(event.now),
+                _identifier(event_id),
+                *(fields[name] for name in ("actor", "on_behalf_of", "action", "object", "outcome", "reason")),
+                *(fields[name] for name in ("method", "application", "office", "session", "request_id")),
+                SCHEMA_VERSION,
+                commitment,
+                canonical(fields),
+            ],
+        )
+        if details:
+            cursor.execute(
+                "INSERT INTO audit_auditdetail (event_id, occurred_at, salt, details) VALUES (%s, %s, %s, %s)",
+                [_identifier(event_id), _moment(event.now), salt, canonical(details).decode()],
+            )
+    return event_id
+
+
+def canonical(value: Mapping[str, Any]) -> bytes:  # Any: JSON
+    """Return the one way to write a value: names sorted, no spaces, UTF-8. Spec: RFC 8785 (for what we store)."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def commit(salt: bytes, details: Mapping[str, str]) -> str:
+    """Return the commitment that ties details to their event; without the salt it tells nothing of them."""
+    return hmac.new(salt, canonical(details), hashlib.sha256).hexdigest()
+
+
+def tally(source: str, client: str, reason: str, now: datetime) -> None:
+    """Count a refusal of somebody unknown: one line a minute, source, client and reason, however many come."""
+    minute = now.astimezone(UTC).replace(second=0, microsecond=0)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO audit_refusaltally (minute, source, client, reason, count) VALUES (%s, %s, %s, %s, 1)"
+            " ON CONFLICT (minute, source, client, reason) DO UPDATE SET count = audit_refusaltally.count + 1",
+            [_moment(minute), neutral(source, 64), neutral(client, 128), neutral(reason, 80)],
+        )
+
+
+def flush_tallies(now: datetime) -> int:
+    """Turn every minute that is over into events; return how many.
+
+    Must run in a transaction. Two that run at once share the rows: each is deleted by one of them only.
+    """
+    minute = now.astimezone(UTC).replace(second=0, microsecond=0)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "DELETE FROM audit_refusaltally WHERE minute < %s RETURNING minute, source, client, reason, count",
+            [_moment(minute)],
+        )
+        rows = cursor.fetchall()
+    for counted, source, client, reason, count in rows:
+        record(
+            Event(
+                Action.ANONYMOUS_REFUSE,
+                Outcome.REFUSED,
+                actor="anonymous",
+                now=now,
+                object=f"client:{client}" if client else "",
+                reason=reason,
+                method=f"count={count}",
+                details={"address": source, "minute": str(counted)},
+            )
+        )
+    return len(rows)
+
+
+# -- what the two databases spell differently -----------------------------------------------------------------
+
+
+def _moment(value: datetime) -> datetime | str:
+    if connection.vendor == "sqlite":
+        return str(value.astimezone(UTC).replace(tzinfo=None))
+    return value
+
+
+def _identifier(value: UUID) -> UUID | str:
+    return value.hex if connection.vendor == "sqlite" else value
+
+
+# -- UUIDv7 ---------------------------------------------------------------------------------------------------
+
+_last_ms = 0
+_counter = 0
+_lock = threading.Lock()
+os.register_at_fork(after_in_child=lambda: globals().update(_last_ms=0, _lock=threading.Lock()))
+
+
+def uuid7(now: datetime) -> UUID:
+    """Return a UUID that begins with the time; those of one process only grow. Spec: RFC 9562 §5.7, §6.2."""
+    global _last_ms, _counter
+    with _lock:
+        ms = max(int(now.timestamp() * 1000), _last_ms)
+        _counter = _counter + 1 if ms == _last_ms else secrets.randbits(10)
+        if _counter > 0xFFF:
+            ms, _counter = ms + 1, 0
+        _last_ms = ms
+        count = _counter
+    value = ms << 80 | 0x7 << 76 | count << 64 | 0b10 << 62 | secrets.randbits(62)
+    return UUID(int=value)
+

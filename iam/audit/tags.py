@@ -1,0 +1,55 @@
+"""The closed list of what the audit can say: `subject:object:action`. A new one is added here and nowhere else."""
+
+from enum import StrEnum
+
+
+class Outcome(StrEnum):
+    """How it ended."""
+
+    SUCCESS = "success"
+    REFUSED = "refused"
+    ERROR = "error"
+
+
+class Action(StrEnum):
+    """What happened."""
+
+    # signing in
+    PASSWORD_VERIFY = "person:password:verify"
+    FACTOR_VERIFY = "person:factor:verify"
+    FACTOR_ENROL = "person:factor:enrol"
+    FACTOR_REMOVE = "person:factor:remove"
+    RECOVERY_USE = "person:recovery:use"
+    SESSION_OPEN = "person:session:open"
+    SESSION_END = "person:session:end"
+    DIRECTORY_ASK = "service:directory:ask"
+    # the provider
+    CODE_ISSUE = "person:code:issue"
+    CONSENT_GIVE = "person:consent:give"
+    TOKEN_ISSUE = "client:token:issue"
+    TOKEN_REVOKE = "client:token:revoke"
+    TOKEN_INTROSPECT = "client:token:introspect"
+    CODE_REPLAY = "client:code:replay"
+    REFRESH_REPLAY = "client:refresh:replay"
+    ANONYMOUS_REFUSE = "anonymous:request:refuse"
+    # people
+    PERSON_CREATE = "directory:person:create"
+    PERSON_CHANGE = "directory:person:change"
+    PERSON_DEACTIVATE = "directory:person:deactivate"
+    PERSON_REACTIVATE = "directory:person:reactivate"
+    LOGIN_RELEASE = "directory:login:release"
+    OFFICE_MISSING = "directory:office:missing"
+    POSTING_CHANGE = "directory:posting:change"
+    THROTTLE_CLEAR = "administrator:throttle:clear"
+    # rights
+    ROLE_ASSIGN = "administrator:role:assign"
+    ROLE_REVOKE = "administrator:role:revoke"
+    OFFICE_CHANGE = "administrator:office:change"
+    ROLE_CHANGE = "administrator:role:change"
+    APPLICATION_CHANGE = "administrator:application:change"
+    # the installation
+    CLIENT_CREATE = "administrator:client:create"
+    CLIENT_CHANGE = "administrator:client:change"
+    KEY_CREATE = "administrator:key:create"
+    KEY_RETIRE = "administrator:key:retire"
+    AUDIT_READ = "administrator:audit:read"
