@@ -9,7 +9,6 @@ caller's. If the caller's transaction is undone after an answer of Verified, the
 """
 
 import base64
-import binascii
 import logging
 import secrets
 import uuid
@@ -215,7 +214,7 @@ def import_totp(owner: str, secret_base32: str, now: datetime) -> uuid.UUID:
     secret = "".join(secret_base32.split()).upper().rstrip("=")
     try:
         length = len(base64.b32decode(secret + "=" * (-len(secret) % 8)))
-    except binascii.Error as error:
+    except ValueError as error:
         raise MFAError("mfa_bad_secret", "the secret to import is no base32") from error
     if length < SECRET_BYTES_MIN:
         raise MFAError("mfa_bad_secret", f"the secret to import has fewer than {SECRET_BYTES_MIN} bytes")
