@@ -1,66 +1,14 @@
-"""What every test may count on: an environment, a database of the chosen kind, the engine's memory forgotten.
+"""What every test may count on."""
 
-`--database sqlite` (default) or `--database postgresql`; the latter starts a cluster of its own.
-"""
-
-import base64
-import contextlib
-import os
-import tempfile
+import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-
-_stack = contextlib.ExitStack()
-
-
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--database", choices=["sqlite", "postgresql"], default="sqlite")
-
-
-def _test_environment() -> None:
-    os.environ.setdefault("IAM_MODE", "test")
-    os.environ.setdefault("IAM_ISSUER", "http://localhost:8000")
-    os.environ.setdefault("IAM_SECRET_KEY", "test-" + "k" * 60)
-    os.environ.setdefault("IAM_ENCRYPTION_KEYS", "t1:" + base64.b64encode(b"e" * 32).decode())
-    os.environ.setdefault("IAM_THROTTLE_EXEMPT_NETWORKS", "")
-    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "iam.settings")
-
-
-def _database_environment(kind: str) -> None:
-    """Choose the database; with xdist the first process starts the cluster and the others inherit its address."""
-    if "IAM_DATABASE_URL" in os.environ:
-        return
-    if kind == "sqlite":
-        folder = Path(_stack.enter_context(tempfile.TemporaryDirectory(prefix="iam-sqlite-")))
-        os.environ["IAM_DATABASE_URL"] = f"sqlite:///{folder / 'iam.sqlite3'}"
-        return
-    from tests.servers import postgres
-
-    cluster = _stack.enter_context(postgres.running())
-    os.environ["IAM_DATABASE_URL"] = cluster.url(postgres.OWNER, "iam")
-    os.environ["IAM_TEST_RUNTIME_URL"] = cluster.url(postgres.RUNTIME, "iam")
-    os.environ["IAM_DATABASE_RUNTIME_ROLE"] = postgres.RUNTIME
-
-
-_test_environment()
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_configure(config: pytest.Config) -> None:
-    _database_environment(config.getoption("--database"))
-
-
-def pytest_unconfigure() -> None:
-    _stack.close()
 
 
 @pytest.fixture(autouse=True)
 def _forget_memory() -> Iterator[None]:
     """A worker's memory outlives a rolled-back transaction; a test must not see the one before it."""
     yield
-    import sys
-
     if "iam.oauth.state" in sys.modules:
         sys.modules["iam.oauth.state"].forget()

@@ -32,7 +32,7 @@ def effective_access(person_id: UUID, now: datetime) -> EffectiveAccess:
         Assignment.objects.filter(person_id=person_id, valid_from__lte=now)
         .filter(Q(valid_until=None) | Q(valid_until__gt=now))
         .annotate(state=_state_at(now), closes_at=_next_closing(now))
-        .exclude(state__in=[OfficeState.State.CLOSED, OfficeState.State.PLANNED])
+        .filter(Q(state=None) | ~Q(state__in=[OfficeState.State.CLOSED, OfficeState.State.PLANNED]))
         .select_related("role", "role__application", "office")
     )
     grants = [
