@@ -87,7 +87,7 @@ SQLITE = [
 
 def create(apps, schema_editor):
     for statement in POSTGRESQL if schema_editor.connection.vendor == "postgresql" else SQLITE:
-        schema_editor.execute(statement)
+        schema_editor.execute(statement, params=None)  # a bare % is SQL here, no placeholder
 
 
 def drop(apps, schema_editor):
