@@ -8,18 +8,19 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from django.db import transaction
+from django.db import IntegrityError, transaction
 from django.db.models import F
 
-from directory.service import Person
+from directory.service import AccountStatus, Person
 from iam.access import services as access
-from iam.access.models import Assignment, GroupMapping, Office, OfficeMapping, Role
+from iam.access.models import Assignment, GroupMapping, Office, OfficeMapping, OfficeState, Role
 from iam.accounts import services as accounts
 from iam.accounts.models import DirectoryLink, User
 from iam.audit.facts import NO_REQUEST, RequestFacts
 from iam.audit.record import Event, Outcome, record
 from iam.audit.tags import Action
 from iam.errors import Conflict, NotKnown
+from iam.oauth.versions import touch
 
 
 def directory_source(name: str) -> str:
@@ -144,6 +145,89 @@ def _record_right(
     )
 
 
+# -- the organisation ---------------------------------------------------------------------------------------
+
+
+@transaction.atomic
+def place_office(
+    *, actor: str, code: str, parent_code: str | None, now: datetime, facts: RequestFacts = NO_REQUEST
+) -> Office:
+    """Put an office under another one, or at the top. Workers read offices again; rights follow the tree at once.
+
+    Raises: NotKnown, Conflict when the office would stand below itself.
+    """
+    # All of them, in one order: two moves at once could otherwise close a circle that neither sees.
+    offices = {office.code: office for office in Office.objects.select_for_update().order_by("pk")}
+    if code not in offices or (parent_code is not None and parent_code not in offices):
+        raise NotKnown(f"There is no office {code if code not in offices else parent_code!r}.", code="office_not_known")
+    office = offices[code]
+    parent = offices[parent_code] if parent_code is not None else None
+    by_id = {one.pk: one for one in offices.values()}
+    above = parent
+    while above is not None:
+        if above.pk == office.pk:
+            raise Conflict(f"{code} cannot stand below {parent_code}, which stands below it.", code="office_circle")
+        above = by_id[above.parent_id] if above.parent_id else None
+    if office.parent_id == (parent.pk if parent else None):
+        return office
+    before = by_id[office.parent_id].code if office.parent_id else "top"
+    office.parent = parent
+    office.save(update_fields=["parent"])
+    touch()
+    record(
+        Event(
+            Action.OFFICE_CHANGE,
+            Outcome.SUCCESS,
+            actor=actor,
+            now=now,
+            object=f"office:{code}",
+            office=code,
+            method=f"parent {before} to {parent_code or 'top'}",
+            request_id=facts.request_id,
+        )
+    )
+    return office
+
+
+@transaction.atomic
+def change_office_state(
+    *,
+    actor: str,
+    office_code: str,
+    state: OfficeState.State,
+    since: datetime,
+    now: datetime,
+    reason: str = "",
+    facts: RequestFacts = NO_REQUEST,
+) -> OfficeState:
+    """Say from when on an office is in a state. Rights in a closed one express nothing, from that instant on.
+
+    Raises: NotKnown, Conflict when a state begins at that very instant already.
+    """
+    office = office_by_code(office_code)
+    if OfficeState.objects.filter(office=office, since=since).exists():
+        raise Conflict(f"{office_code} already changes its state at that instant.", code="office_state_taken")
+    row = OfficeState.objects.create(office=office, state=state, since=since, reason=reason)
+    touch()
+    if state == OfficeState.State.CLOSED and since <= now:
+        holders = Assignment.objects.filter(access.in_force(now), office=office).values("person")
+        User.objects.filter(pk__in=holders).update(generation=F("generation") + 1)
+    record(
+        Event(
+            Action.OFFICE_CHANGE,
+            Outcome.SUCCESS,
+            actor=actor,
+            now=now,
+            object=f"office:{office_code}",
+            office=office_code,
+            method=f"{state} since {since.isoformat()}",
+            request_id=facts.request_id,
+            details={"reason": reason} if reason else {},
+        )
+    )
+    return row
+
+
 # -- people ---------------------------------------------------------------------------------------------------
 
 
@@ -161,11 +245,16 @@ def admit_from_directory(person: Person, now: datetime, facts: RequestFacts = NO
     """Make the account of a directory entry what the directory says now: names, office, roles.
 
     Joined by (source, entry id) and nothing else. A login name that another entry had is released from it
-    first: the new holder is another person and inherits nothing. Idempotent.
+    first: the new holder is another person and inherits nothing. Somebody whom the directory does not let act
+    has an account, but a disabled one. Writes nothing but the time of the look when nothing changed. Idempotent.
     """
     source = directory_source(person.source)
     actor = f"system:{source}"
     user = _linked_user(person, actor, now, facts)
+    if person.status is not AccountStatus.ACTIVE:
+        _deactivate(user, "disabled_in_directory", actor, now, facts)
+        user.refresh_from_db()
+        return user
     _describe(user, person, actor, now, facts)
     office = home_office_of(person)
     moved = access.move_home(user, office, source, now)
@@ -216,16 +305,14 @@ def _linked_user(person: Person, actor: str, now: datetime, facts: RequestFacts)
         link.checked_at = now
         link.save()
         return link.user
-    user = User.objects.create(created_at=now)
-    DirectoryLink.objects.create(
-        user=user,
-        source=person.source,
-        entry_uuid=person.entry_uuid,
-        login=person.login,
-        dn=person.dn,
-        created_at=now,
-        checked_at=now,
-    )
+    try:
+        with transaction.atomic():
+            user = _create_linked_user(person, now)
+    except IntegrityError:
+        # A parallel first sign-in of the same entry was faster; its account is the account.
+        return DirectoryLink.objects.select_related("user").get(
+            source=person.source, entry_uuid=person.entry_uuid
+        ).user
     record(
         Event(
             Action.PERSON_CREATE,
@@ -236,6 +323,20 @@ def _linked_user(person: Person, actor: str, now: datetime, facts: RequestFacts)
             request_id=facts.request_id,
             details={"login": person.login, "name": person.name_latin or person.name_arabic},
         )
+    )
+    return user
+
+
+def _create_linked_user(person: Person, now: datetime) -> User:
+    user = User.objects.create(created_at=now)
+    DirectoryLink.objects.create(
+        user=user,
+        source=person.source,
+        entry_uuid=person.entry_uuid,
+        login=person.login,
+        dn=person.dn,
+        created_at=now,
+        checked_at=now,
     )
     return user
 
@@ -365,6 +466,22 @@ def _group_names(person: Person) -> frozenset[str]:
     """Return the names and DNs by which a mapping may mean the entry's groups."""
     names: Iterable[str] = (text for group in person.groups for text in (group.name, group.dn, group.entry_uuid))
     return frozenset(name.casefold() for name in names if name)
+
+
+@transaction.atomic
+def refuse_disabled(person: Person, now: datetime, facts: RequestFacts = NO_REQUEST) -> User | None:
+    """Disable the account of an entry that the directory no longer lets act; return it, None when there is none."""
+    link = (
+        DirectoryLink.objects.select_related("user")
+        .filter(source=person.source, entry_uuid=person.entry_uuid)
+        .first()
+    )
+    if link is None:
+        return None
+    source = directory_source(person.source)
+    _deactivate(link.user, "disabled_in_directory", f"system:{source}", now, facts)
+    link.user.refresh_from_db()
+    return link.user
 
 
 @transaction.atomic

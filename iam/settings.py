@@ -144,6 +144,7 @@ AUTH_USER_MODEL = "accounts.User"
 AUTHENTICATION_BACKENDS: list[str] = []  # nobody signs in through django.contrib.auth
 
 INSTALLED_APPS = [
+    "iam",  # first: its commands (cleartokens) come before those of the same name
     "django.contrib.contenttypes",
     "django.contrib.auth",
     "django.contrib.staticfiles",
@@ -151,7 +152,6 @@ INSTALLED_APPS = [
     "oauth2_provider",
     "directory",
     "mfa",
-    "iam",
     "iam.audit",
     "iam.accounts",
     "iam.access",

@@ -19,6 +19,8 @@ from .policy import (
 
 # Deeper trees than this are a mistake in the data (a cycle), not an organisation.
 OFFICE_DEPTH_MAX = 32
+# In these states an office has no rights to express; one that is evacuated still works, from elsewhere.
+_WITHOUT_RIGHTS = (OfficeState.State.CLOSED, OfficeState.State.PLANNED)
 
 
 def effective_access(person_id: UUID, now: datetime) -> EffectiveAccess:
@@ -32,7 +34,7 @@ def effective_access(person_id: UUID, now: datetime) -> EffectiveAccess:
         Assignment.objects.filter(person_id=person_id, valid_from__lte=now)
         .filter(Q(valid_until=None) | Q(valid_until__gt=now))
         .annotate(state=_state_at(now), closes_at=_next_closing(now))
-        .filter(Q(state=None) | ~Q(state__in=[OfficeState.State.CLOSED, OfficeState.State.PLANNED]))
+        .filter(Q(state=None) | ~Q(state__in=_WITHOUT_RIGHTS))
         .select_related("role", "role__application", "office")
     )
     grants = [
@@ -58,7 +60,7 @@ def _state_at(now: datetime) -> Subquery:
 
 
 def _next_closing(now: datetime) -> Subquery:
-    states = OfficeState.objects.filter(office=OuterRef("office"), since__gt=now, state=OfficeState.State.CLOSED)
+    states = OfficeState.objects.filter(office=OuterRef("office"), since__gt=now, state__in=_WITHOUT_RIGHTS)
     return Subquery(states.order_by("since").values("since")[:1])
 
 

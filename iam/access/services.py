@@ -3,7 +3,7 @@
 from datetime import datetime
 
 from django.db import IntegrityError, transaction
-from django.db.models import Q
+from django.db.models import F, Q
 
 from iam.accounts.models import User
 from iam.errors import Conflict
@@ -12,8 +12,8 @@ from .models import Assignment, Office, Posting, Role
 
 
 def in_force(now: datetime) -> Q:
-    """Return the condition "holds now or will hold"."""
-    return Q(valid_until=None) | Q(valid_until__gt=now)
+    """Return the condition "holds now or will hold"; one that was revoked before it began is neither."""
+    return Q(valid_until=None) | (Q(valid_until__gt=now) & Q(valid_until__gt=F("valid_from")))
 
 
 def begin_assignment(

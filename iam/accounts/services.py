@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from django.db import transaction
-from django.db.models import F
+from django.db.models import Exists, F, OuterRef
 
 from iam.audit.record import Event, Outcome, record
 from iam.audit.tags import Action
@@ -55,8 +55,11 @@ def mark_factor(session: LoginSession, kind: str, now: datetime) -> str:
 def _rotate(session: LoginSession, now: datetime, changes: dict[str, datetime | str]) -> str:
     """A secret from before an authentication must be worth nothing after it (A45)."""
     secret = secrets.token_urlsafe(32)
+    # No join: with one, Django updates by a sub-query, and PostgreSQL would not judge again, after waiting for
+    # a parallel rotation, the conditions inside it. Both would win.
+    active = User.objects.filter(pk=OuterRef("user_id"), is_active=True)
     done = LoginSession.objects.filter(
-        pk=session.pk, ended_at=None, expires_at__gt=now, user__is_active=True, secret_digest=session.secret_digest
+        Exists(active), pk=session.pk, ended_at=None, expires_at__gt=now, secret_digest=session.secret_digest
     ).update(secret_digest=_digest(secret), seen_at=now, **changes)
     if not done:
         raise Conflict("The sign-in session ended, or another step was faster.", code="session_ended")

@@ -7,7 +7,7 @@ audit. Nothing here when IAM_DATABASE_RUNTIME_ROLE is empty or the database is S
 from typing import Any
 
 from django.conf import settings
-from django.db import connections
+from django.db import connections, transaction
 
 # The service adds to these and reads them; retention is the owner's work.
 APPEND_ONLY = ("audit_auditevent", "audit_auditdetail")
@@ -21,7 +21,8 @@ def apply_grants(using: str = "default", **kwargs: Any) -> None:  # Any: a signa
         return
     name = connection.ops.quote_name
     to = name(role)
-    with connection.cursor() as cursor:
+    # One transaction: the audit is never open to change in between.
+    with transaction.atomic(using=using), connection.cursor() as cursor:
         cursor.execute("REVOKE CREATE ON SCHEMA public FROM PUBLIC")
         cursor.execute(f"GRANT USAGE ON SCHEMA public TO {to}")
         cursor.execute(f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {to}")

@@ -23,8 +23,11 @@ from .tags import Action, Outcome
 __all__ = ["Event", "Outcome", "flush_tallies", "record", "tally"]
 
 SCHEMA_VERSION = 1
-# Control characters, bidi controls and line separators: what a reader could take for the log's own structure.
-_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+# What a reader could take for the log's own structure: control characters, line separators, bidi controls,
+# characters without width; and lone surrogates, which no database can store.
+_UNSAFE = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028\u2029\u202a-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
+)
 _SECRET_NAMES = re.compile(r"password|secret|code|token|cookie|credential|private", re.IGNORECASE)
 
 
@@ -138,8 +141,11 @@ def tally(source: str, client: str, reason: str, now: datetime) -> None:
 def flush_tallies(now: datetime) -> int:
     """Turn every minute that is over into events; return how many.
 
-    Must run in a transaction. Two that run at once share the rows: each is deleted by one of them only.
+    Two that run at once share the rows: each is deleted by one of them only.
+    Raises: RuntimeError outside a transaction, where a count could be deleted without its event.
     """
+    if not connection.in_atomic_block:
+        raise RuntimeError("counts leave the table in the transaction that writes their events")
     minute = now.astimezone(UTC).replace(second=0, microsecond=0)
     with connection.cursor() as cursor:
         cursor.execute(

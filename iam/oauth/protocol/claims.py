@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from iam.access.policy import EffectiveAccess, access_claim, flat_roles
+from iam.access.policy import EffectiveAccess, access_claim, expresses, flat_roles
 
 ACCESS_TOKEN_LIFE = timedelta(minutes=5)  # the house rule: everywhere, without exception
 ID_TOKEN_LIFE = timedelta(minutes=5)
@@ -67,8 +67,7 @@ def bounded_end(
         ends += [
             grant.valid_until
             for grant in access.grants
-            if grant.valid_until is not None
-            and (grant.application is None or grant.application in audience_applications)
+            if grant.valid_until is not None and expresses(grant, audience_applications)
         ]
     return min(ends)
 
