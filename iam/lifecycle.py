@@ -159,14 +159,18 @@ def place_office(
     # All of them, in one order: two moves at once could otherwise close a circle that neither sees.
     offices = {office.code: office for office in Office.objects.select_for_update().order_by("pk")}
     if code not in offices or (parent_code is not None and parent_code not in offices):
-        raise NotKnown(f"There is no office {code if code not in offices else parent_code!r}.", code="office_not_known")
+        raise NotKnown(
+            f"There is no office {code if code not in offices else parent_code!r}.", code="office_not_known"
+        )
     office = offices[code]
     parent = offices[parent_code] if parent_code is not None else None
     by_id = {one.pk: one for one in offices.values()}
     above = parent
     while above is not None:
         if above.pk == office.pk:
-            raise Conflict(f"{code} cannot stand below {parent_code}, which stands below it.", code="office_circle")
+            raise Conflict(
+                f"{code} cannot stand below {parent_code}, which stands below it.", code="office_circle"
+            )
         above = by_id[above.parent_id] if above.parent_id else None
     if office.parent_id == (parent.pk if parent else None):
         return office
@@ -310,9 +314,11 @@ def _linked_user(person: Person, actor: str, now: datetime, facts: RequestFacts)
             user = _create_linked_user(person, now)
     except IntegrityError:
         # A parallel first sign-in of the same entry was faster; its account is the account.
-        return DirectoryLink.objects.select_related("user").get(
-            source=person.source, entry_uuid=person.entry_uuid
-        ).user
+        return (
+            DirectoryLink.objects.select_related("user")
+            .get(source=person.source, entry_uuid=person.entry_uuid)
+            .user
+        )
     record(
         Event(
             Action.PERSON_CREATE,
@@ -414,7 +420,13 @@ def home_office_of(person: Person) -> Office | None:
 
 
 def _reconcile_roles(
-    user: User, person: Person, office: Office | None, source: str, actor: str, now: datetime, facts: RequestFacts
+    user: User,
+    person: Person,
+    office: Office | None,
+    source: str,
+    actor: str,
+    now: datetime,
+    facts: RequestFacts,
 ) -> None:
     """Begin what the groups newly give, end what they no longer give; touch nothing of another source."""
     wanted = _wanted(person, office)
@@ -464,7 +476,9 @@ def _wanted(person: Person, office: Office | None) -> set[_Wanted]:
 
 def _group_names(person: Person) -> frozenset[str]:
     """Return the names and DNs by which a mapping may mean the entry's groups."""
-    names: Iterable[str] = (text for group in person.groups for text in (group.name, group.dn, group.entry_uuid))
+    names: Iterable[str] = (
+        text for group in person.groups for text in (group.name, group.dn, group.entry_uuid)
+    )
     return frozenset(name.casefold() for name in names if name)
 
 
@@ -485,13 +499,17 @@ def refuse_disabled(person: Person, now: datetime, facts: RequestFacts = NO_REQU
 
 
 @transaction.atomic
-def deactivate(user: User, *, reason: str, actor: str, now: datetime, facts: RequestFacts = NO_REQUEST) -> None:
+def deactivate(
+    user: User, *, reason: str, actor: str, now: datetime, facts: RequestFacts = NO_REQUEST
+) -> None:
     """End a person's access at once: no sign-in, no session, no token. Idempotent."""
     _deactivate(user, reason, actor, now, facts)
 
 
 def _deactivate(user: User, reason: str, actor: str, now: datetime, facts: RequestFacts) -> None:
-    done = User.objects.filter(pk=user.pk, is_active=True).update(is_active=False, generation=F("generation") + 1)
+    done = User.objects.filter(pk=user.pk, is_active=True).update(
+        is_active=False, generation=F("generation") + 1
+    )
     if not done:
         return
     record(

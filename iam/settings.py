@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import unquote, urlsplit
 
-from directory.config import Source
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from directory.config import Source
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 

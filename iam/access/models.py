@@ -47,7 +47,9 @@ class Office(Names):
         TEST = "test"
 
     code = models.CharField(max_length=16, unique=True, validators=[_matches(OFFICE_CODE)])
-    parent = models.ForeignKey("self", on_delete=models.PROTECT, null=True, blank=True, related_name="children")
+    parent = models.ForeignKey(
+        "self", on_delete=models.PROTECT, null=True, blank=True, related_name="children"
+    )
     kind = models.CharField(max_length=16, choices=Kind)
     time_zone = models.CharField(max_length=64, default="Asia/Riyadh")
     second_factor = models.CharField(
@@ -56,7 +58,9 @@ class Office(Names):
 
     class Meta:
         constraints: ClassVar = [
-            models.CheckConstraint(condition=Q(parent=None) | ~Q(parent=F("id")), name="office_not_own_parent"),
+            models.CheckConstraint(
+                condition=Q(parent=None) | ~Q(parent=F("id")), name="office_not_own_parent"
+            ),
         ]
 
     def __str__(self) -> str:
@@ -152,7 +156,8 @@ class Assignment(models.Model):
         ]
         constraints: ClassVar = [
             models.CheckConstraint(
-                condition=Q(valid_until=None) | Q(valid_until__gte=F("valid_from")), name="assignment_ends_after"
+                condition=Q(valid_until=None) | Q(valid_until__gte=F("valid_from")),
+                name="assignment_ends_after",
             ),
         ]
 
@@ -190,7 +195,9 @@ class GroupMapping(models.Model):
     source = models.CharField(max_length=64)
     group = models.CharField(max_length=256)
     role = models.ForeignKey(Role, on_delete=models.PROTECT, related_name="group_mappings")
-    office = models.ForeignKey(Office, on_delete=models.PROTECT, null=True, blank=True, related_name="group_mappings")
+    office = models.ForeignKey(
+        Office, on_delete=models.PROTECT, null=True, blank=True, related_name="group_mappings"
+    )
     subtree = models.BooleanField(default=False)
 
     class Meta:

@@ -125,7 +125,9 @@ def decide_requirement(
 
     In: `office_chain` from the home office upwards. No office, no rule: the organisation's default, a second factor.
     """
-    spoken = next((office for office in office_chain if office.second_factor is not SecondFactor.INHERIT), None)
+    spoken = next(
+        (office for office in office_chain if office.second_factor is not SecondFactor.INHERIT), None
+    )
     required = spoken is None or spoken.second_factor is SecondFactor.REQUIRED
     decided = ["organisation" if spoken is None else f"office {spoken.code}"]
     tightening = [f"role {grant.role}" for grant in grants if grant.second_factor]

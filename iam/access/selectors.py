@@ -43,7 +43,9 @@ def effective_access(person_id: UUID, now: datetime) -> EffectiveAccess:
             office=row.office.code,
             subtree=row.subtree,
             application=row.role.application.code if row.role.application else None,
-            valid_until=min((end for end in (row.valid_until, row.closes_at) if end is not None), default=None),
+            valid_until=min(
+                (end for end in (row.valid_until, row.closes_at) if end is not None), default=None
+            ),
             is_staff=row.role.is_staff,
             second_factor=row.role.second_factor,
         )

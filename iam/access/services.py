@@ -57,7 +57,9 @@ def end_assignment(assignment: Assignment, now: datetime) -> bool:
     return bool(Assignment.objects.filter(pk=assignment.pk).filter(in_force(now)).update(valid_until=end))
 
 
-def move_home(person: User, office: Office | None, source: str, now: datetime) -> tuple[str | None, str | None] | None:
+def move_home(
+    person: User, office: Office | None, source: str, now: datetime
+) -> tuple[str | None, str | None] | None:
     """Make an office the person's home from now on; return (before, after), None when nothing changes."""
     current = (
         Posting.objects.select_related("office")
@@ -71,5 +73,7 @@ def move_home(person: User, office: Office | None, source: str, now: datetime) -
     if current is not None:
         Posting.objects.filter(pk=current.pk, valid_until=None).update(valid_until=now)
     if office is not None:
-        Posting.objects.create(person=person, office=office, kind=Posting.Kind.HOME, valid_from=now, source=source)
+        Posting.objects.create(
+            person=person, office=office, kind=Posting.Kind.HOME, valid_from=now, source=source
+        )
     return before, after

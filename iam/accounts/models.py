@@ -19,7 +19,7 @@ class User(AbstractBaseUser):
 
     # Passwords live in the directory. A column that could hold one is a column that one day will.
     password = None  # type: ignore[assignment]
-    last_login = None  # type: ignore[assignment]
+    last_login = None
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     sub = models.CharField(max_length=64, unique=True, default=new_sub, editable=False)
@@ -45,7 +45,7 @@ class User(AbstractBaseUser):
         """Refuse: nothing here may ever store a password."""
         raise NotImplementedError("passwords live in the directory")
 
-    def check_password(self, raw_password: str) -> bool:
+    def check_password(self, raw_password: str | None) -> bool:
         """Refuse: only the directory can say whether a password is right."""
         raise NotImplementedError("passwords live in the directory")
 

@@ -115,5 +115,6 @@ def end_sessions(user: User, *, reason: str, now: datetime, actor: str, request_
     """End every live session of a person; return how many."""
     ids = list(LoginSession.objects.filter(user=user, ended_at=None).values_list("pk", flat=True))
     return sum(
-        end_session(session_id, reason=reason, now=now, request_id=request_id, actor=actor) for session_id in ids
+        end_session(session_id, reason=reason, now=now, request_id=request_id, actor=actor)
+        for session_id in ids
     )

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from django.http import HttpRequest
+
 
 @dataclass(frozen=True, slots=True)
 class RequestFacts:
@@ -13,3 +15,11 @@ class RequestFacts:
 
 
 NO_REQUEST = RequestFacts("")
+
+
+def facts_of(request: HttpRequest) -> RequestFacts:
+    """Return what the first middleware found out about a request."""
+    facts = getattr(request, "facts", None)
+    if not isinstance(facts, RequestFacts):
+        raise TypeError("RequestFactsMiddleware must be the first middleware")
+    return facts

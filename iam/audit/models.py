@@ -67,7 +67,9 @@ class RefusalTally(models.Model):
 
     class Meta:
         constraints: ClassVar = [
-            models.UniqueConstraint(fields=["minute", "source", "client", "reason"], name="refusal_tally_once"),
+            models.UniqueConstraint(
+                fields=["minute", "source", "client", "reason"], name="refusal_tally_once"
+            ),
         ]
 
     def __str__(self) -> str:

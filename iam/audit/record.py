@@ -102,7 +102,10 @@ def record(event: Event) -> UUID:
             [
                 _moment(event.now),
                 _identifier(event_id),
-                *(fields[name] for name in ("actor", "on_behalf_of", "action", "object", "outcome", "reason")),
+                *(
+                    fields[name]
+                    for name in ("actor", "on_behalf_of", "action", "object", "outcome", "reason")
+                ),
                 *(fields[name] for name in ("method", "application", "office", "session", "request_id")),
                 SCHEMA_VERSION,
                 commitment,
@@ -202,4 +205,3 @@ def uuid7(now: datetime) -> UUID:
         count = _counter
     value = ms << 80 | 0x7 << 76 | count << 64 | 0b10 << 62 | secrets.randbits(62)
     return UUID(int=value)
-

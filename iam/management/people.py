@@ -1,5 +1,6 @@
 """Find the person whom a command names, in the directory first: login names are given again, so the local
-name alone could mean somebody else by now."""
+name alone could mean somebody else by now.
+"""
 
 import getpass
 import os
@@ -42,7 +43,9 @@ def person_named(login: str, now: datetime, warn: Callable[[str], None]) -> Name
             for link in links:
                 if (link.source, link.entry_uuid) == (person.source, person.entry_uuid):
                     return Named(link.user)
-            known = User.objects.filter(links__source=person.source, links__entry_uuid=person.entry_uuid).exists()
+            known = User.objects.filter(
+                links__source=person.source, links__entry_uuid=person.entry_uuid
+            ).exists()
             return Named(admit_from_directory(person, now), created=not known)
         case Ambiguous(count):
             raise CommandError(f"{login!r} means {count} entries of the directory; nothing was done.")

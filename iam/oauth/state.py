@@ -26,7 +26,7 @@ from iam.audit.tags import Action
 
 from . import keyring
 from .models import Client, Consent, Installation
-from .ports import PersonFacts, Standing
+from .ports import PersonFacts, Standing, Store
 from .protocol.jose import Key
 from .protocol.messages import ClientFacts, SessionFacts
 from .secretbox import client_secret_digest, derived_key
@@ -137,7 +137,7 @@ class DatabaseState:
         self.issuer: str = settings.IAM_ISSUER
         self.generation = self._memory.generation
         self.refresh_key = derived_key("refresh-token")
-        self.store = DatabaseStore()
+        self.store: Store = DatabaseStore()
 
     # -- remembered -------------------------------------------------------------------------------------
 

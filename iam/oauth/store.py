@@ -336,7 +336,7 @@ def _execute(sql: str, values: Mapping[str, Any]) -> int:
 def _one(sql: str, values: Mapping[str, Any] | Sequence[Any]) -> Sequence[Any] | None:
     with connection.cursor() as cursor:
         cursor.execute(sql, _bound(values))
-        return cursor.fetchone()  # type: ignore[no-any-return]
+        return cursor.fetchone()
 
 
 def _uuid(value: Any) -> UUID:  # Any: a UUID on PostgreSQL, 32 digits on SQLite

@@ -14,6 +14,7 @@ from django.urls import reverse
 from django.views.decorators.csrf import csrf_exempt
 
 from iam.accounts import cookies
+from iam.audit.facts import facts_of
 
 from . import engine, interactions
 from .protocol.messages import PARAMETERS_SIZE_MAX, Answer, ErrorPage, Interaction, Need, Request, Response
@@ -43,6 +44,7 @@ def read_request(http: HttpRequest) -> Request:
         length = int(http.headers.get("Content-Length") or 0)
     except ValueError:
         length = 0
+    facts = facts_of(http)
     body = b"x" * (PARAMETERS_SIZE_MAX + 1) if length > PARAMETERS_SIZE_MAX else http.body
     return Request(
         method=http.method or "",
@@ -52,8 +54,8 @@ def read_request(http: HttpRequest) -> Request:
         content_type=http.headers.get("Content-Type", ""),
         authorization=http.headers.get("Authorization", ""),
         cookies=http.COOKIES,
-        source=http.facts.address,  # type: ignore[attr-defined] -- set by RequestFactsMiddleware
-        request_id=http.facts.request_id,  # type: ignore[attr-defined]
+        source=facts.address,
+        request_id=facts.request_id,
     )
 
 

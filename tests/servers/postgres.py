@@ -33,7 +33,9 @@ def binaries() -> Path:
     """Return the newest installed version's folder of programs."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))
     if not found or not (found[-1] / "initdb").exists():
-        raise RuntimeError("PostgreSQL's server is not installed; `make test` installs the package postgresql.")
+        raise RuntimeError(
+            "PostgreSQL's server is not installed; `make test` installs the package postgresql."
+        )
     return found[-1]
 
 
@@ -91,7 +93,12 @@ def _make_roles(cluster: Cluster, superuser: str) -> None:
     import psycopg
 
     with psycopg.connect(
-        host="127.0.0.1", port=cluster.port, user="postgres", password=superuser, dbname="postgres", autocommit=True
+        host="127.0.0.1",
+        port=cluster.port,
+        user="postgres",
+        password=superuser,
+        dbname="postgres",
+        autocommit=True,
     ) as connection:
         connection.execute(f"CREATE ROLE {OWNER} LOGIN CREATEDB PASSWORD '{cluster.owner_password}'")
         connection.execute(f"CREATE ROLE {RUNTIME} LOGIN PASSWORD '{cluster.runtime_password}'")

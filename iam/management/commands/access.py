@@ -66,7 +66,9 @@ class Command(BaseCommand):
         held = _overlapping(person.pk, role, office, options["subtree"], begin, until)
         if held is not None:
             if held.valid_from <= begin and _covers(held, until):
-                self.stdout.write(f"{username} already holds {role} in {office}, {_span(held)}; nothing to do.")
+                self.stdout.write(
+                    f"{username} already holds {role} in {office}, {_span(held)}; nothing to do."
+                )
                 return
             raise CommandError(
                 f"{username} already holds {role} in {office}, {_span(held)}, which covers part of that time only;"
@@ -86,7 +88,9 @@ class Command(BaseCommand):
         where = f"{office} and below" if assignment.subtree else office
         self.stdout.write(f"{username} holds {role} in {where}, {_span(assignment)}.")
         if not person.is_active:
-            self._warn(f"{username} is disabled: the role counts once the directory lets the person in again.")
+            self._warn(
+                f"{username} is disabled: the role counts once the directory lets the person in again."
+            )
 
     def _revoke(self, options: dict[str, Any], now: datetime) -> None:
         username, role, office = options["username"], options["role"], options["office"]
@@ -119,7 +123,9 @@ class Command(BaseCommand):
             self.stdout.write("  disabled: no application receives any of this")
         for grant in access.grants:
             where = f"{grant.office} and below" if grant.subtree else grant.office
-            end = f", until {grant.valid_until.astimezone(UTC):%Y-%m-%d %H:%M} UTC" if grant.valid_until else ""
+            end = (
+                f", until {grant.valid_until.astimezone(UTC):%Y-%m-%d %H:%M} UTC" if grant.valid_until else ""
+            )
             self.stdout.write(f"  {grant.role} in {where}{end}")
         if not access.grants:
             self.stdout.write("  no role")

@@ -24,7 +24,9 @@ class Command(BaseCommand):
         actions = parser.add_subparsers(dest="command", required=True)
         listing = actions.add_parser("list", help="the newest events that match, oldest of them first")
         listing.add_argument("--person", metavar="USERNAME", help="what a person did, or what was done to it")
-        listing.add_argument("--actor", default="", help="person:SUB, client:ID, operator:NAME, system:NAME, anonymous")
+        listing.add_argument(
+            "--actor", default="", help="person:SUB, client:ID, operator:NAME, system:NAME, anonymous"
+        )
         listing.add_argument("--action", default="", help="a tag, or its beginning, like person:session")
         listing.add_argument("--since", metavar="ISO-TIME")
         listing.add_argument("--before", type=int, metavar="NUMBER", help="older than this event's number")
@@ -50,7 +52,9 @@ class Command(BaseCommand):
             self.stderr.write("Nothing matches.")
 
     def _note_reading(self, options: dict[str, Any], about: tuple[str, ...]) -> None:
-        used = {name: options[name] for name in ("actor", "action", "since", "before", "limit") if options[name]}
+        used = {
+            name: options[name] for name in ("actor", "action", "since", "before", "limit") if options[name]
+        }
         with transaction.atomic():
             record(
                 Event(
@@ -82,7 +86,11 @@ def _line(event: RecordedEvent, names: dict[str, str]) -> str:
     def called(subject: str) -> str:
         return f"{names[subject]} ({subject[:15]}…)" if subject in names else subject
 
-    parts = [f"#{event.sequence}", f"{event.occurred_at.astimezone(UTC):%Y-%m-%d %H:%M:%S}Z", called(event.actor)]
+    parts = [
+        f"#{event.sequence}",
+        f"{event.occurred_at.astimezone(UTC):%Y-%m-%d %H:%M:%S}Z",
+        called(event.actor),
+    ]
     if event.on_behalf_of:
         parts.append(f"for {called(event.on_behalf_of)}")
     parts += [event.action, event.outcome]

@@ -12,4 +12,6 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Refuse."""
-        raise CommandError("cleartokens would delete what this service still needs. Use: manage.py housekeeping")
+        raise CommandError(
+            "cleartokens would delete what this service still needs. Use: manage.py housekeeping"
+        )

@@ -26,7 +26,9 @@ class Command(BaseCommand):
         show = actions.add_parser("show", help="names, office, roles, second factors, sessions")
         show.add_argument("username", help="the login name in the directory")
         show.add_argument("--json", action="store_true")
-        unlock = actions.add_parser("unlock", help="forget the failed sign-ins, so that the person may try at once")
+        unlock = actions.add_parser(
+            "unlock", help="forget the failed sign-ins, so that the person may try at once"
+        )
         unlock.add_argument("username")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -57,7 +59,9 @@ class Command(BaseCommand):
         for row in shown["assignments"]:
             where = f"{row['office']} and below" if row["subtree"] else row["office"]
             until = f" until {row['until']:%Y-%m-%d %H:%M} UTC" if row["until"] else ""
-            self.stdout.write(f"role           {row['role']} in {where}, {row['state']}{until}  ({row['source']})")
+            self.stdout.write(
+                f"role           {row['role']} in {where}, {row['state']}{until}  ({row['source']})"
+            )
         if not shown["assignments"]:
             self.stdout.write("role           none")
         kinds = ", ".join(shown["second_factors"]) or "none"

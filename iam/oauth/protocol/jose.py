@@ -137,11 +137,13 @@ def private_bytes(key: PrivateKey) -> bytes:
 
 def load_private(kid: str, algorithm: str, der: bytes) -> Key:
     """Read PKCS#8 DER. Raises: ValueError when it is not a key for `algorithm`."""
-    private = serialization.load_der_private_key(der, password=None)
-    expected = {"ES256": ec.EllipticCurvePrivateKey, "RS256": rsa.RSAPrivateKey}[algorithm]
-    if not isinstance(private, expected):
-        raise ValueError(f"key {kid} is not a key for {algorithm}")
-    return Key(kid, algorithm, private.public_key(), private)
+    match algorithm, serialization.load_der_private_key(der, password=None):
+        case ("ES256", ec.EllipticCurvePrivateKey() as elliptic):
+            return Key(kid, algorithm, elliptic.public_key(), elliptic)
+        case ("RS256", rsa.RSAPrivateKey() as rsa_key):
+            return Key(kid, algorithm, rsa_key.public_key(), rsa_key)
+        case _:
+            raise ValueError(f"key {kid} is not a key for {algorithm}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 Spec: RFC 6749 §3.1, §3.2 ("Request and response parameters MUST NOT be included more than once").
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from urllib.parse import parse_qsl
 
 from .errors import OAuthError
@@ -35,7 +35,7 @@ class Parameters(Mapping[str, str]):
     def __getitem__(self, name: str) -> str:
         return self._values[name]
 
-    def __iter__(self):  # type: ignore[no-untyped-def]
+    def __iter__(self) -> Iterator[str]:
         return iter(self._values)
 
     def __len__(self) -> int:

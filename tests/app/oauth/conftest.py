@@ -75,7 +75,9 @@ class World:
         return engine.handle(request, state.DatabaseState(), self.now)
 
     def authorize(self, client: str = "web", **changes: str | None) -> Answer:
-        challenge = base64.urlsafe_b64encode(hashlib.sha256(self.verifier.encode()).digest()).rstrip(b"=").decode()
+        challenge = (
+            base64.urlsafe_b64encode(hashlib.sha256(self.verifier.encode()).digest()).rstrip(b"=").decode()
+        )
         redirects = {"web": "https://web.example/cb", "other": "https://other.example/cb"}
         parameters: dict[str, str | None] = {
             "client_id": client, "redirect_uri": redirects.get(client, "http://127.0.0.1:5000/cb"),
@@ -89,7 +91,9 @@ class World:
     def code(self, client: str = "web", **changes: str | None) -> str:
         return answer_of(self.authorize(client, **changes))["code"]
 
-    def post(self, path: str, client: str | None = "web", secret: str | None = SECRET, **form: str | None) -> Response:
+    def post(
+        self, path: str, client: str | None = "web", secret: str | None = SECRET, **form: str | None
+    ) -> Response:
         authorization = ""
         if client is not None and secret is not None:
             authorization = "Basic " + base64.b64encode(f"{client}:{secret}".encode()).decode()
@@ -98,13 +102,19 @@ class World:
         body = urlencode({name: value for name, value in form.items() if value is not None}).encode()
         answer = self.ask(
             Request(
-                "POST", path, body=body, content_type="application/x-www-form-urlencoded", authorization=authorization
+                "POST",
+                path,
+                body=body,
+                content_type="application/x-www-form-urlencoded",
+                authorization=authorization,
             )
         )
         assert isinstance(answer, Response)
         return answer
 
-    def exchange(self, code: str, client: str = "web", secret: str | None = SECRET, **changes: str | None) -> Response:
+    def exchange(
+        self, code: str, client: str = "web", secret: str | None = SECRET, **changes: str | None
+    ) -> Response:
         redirects = {"web": "https://web.example/cb", "other": "https://other.example/cb"}
         form: dict[str, str | None] = {
             "grant_type": "authorization_code", "code": code, "code_verifier": self.verifier,
@@ -152,9 +162,17 @@ def world(db) -> World:
     office = Office.objects.create(code="NIM", kind="humanitarian", parent=headquarters, **NAMES)
     mail = Application.objects.create(code="mail", **NAMES)
     registry = Application.objects.create(code="registry", **NAMES)
-    person = User.objects.create(name_latin="Amina Diallo", name_arabic="أمينة ديالو", language="fr", created_at=now)
+    person = User.objects.create(
+        name_latin="Amina Diallo", name_arabic="أمينة ديالو", language="fr", created_at=now
+    )
     DirectoryLink.objects.create(
-        user=person, source="d", entry_uuid="e-1", login="amina", dn="uid=amina", created_at=now, checked_at=now
+        user=person,
+        source="d",
+        entry_uuid="e-1",
+        login="amina",
+        dn="uid=amina",
+        created_at=now,
+        checked_at=now,
     )
     Posting.objects.create(person=person, office=office, valid_from=now - timedelta(days=9), source="test")
     for code, application, staff in (

@@ -65,7 +65,14 @@ def test_apply_another_secret_ends_the_tokens_of_before():
         ([APP, {**APP, "client_id": "app-2", "colour": "red"}], "client 2 .app-2.: colour"),
         ([APP, {**APP, "client_id": "app-2", "scope": "nothing"}], "owned by no resource server"),
         ([APP, {**APP, "client_id": "app-2", "application": "nowhere"}], "there is no 'nowhere'"),
-        ([APP, {**APP, "resource_server": ["x.y"]}, {**APP, "client_id": "app-2", "resource_server": ["x.y"]}], "one must own"),
+        (
+            [
+                APP,
+                {**APP, "resource_server": ["x.y"]},
+                {**APP, "client_id": "app-2", "resource_server": ["x.y"]},
+            ],
+            "one must own",
+        ),
         ({"client_id": "x"}, "JSON array"),
     ],
 )

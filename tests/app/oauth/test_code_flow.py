@@ -104,7 +104,12 @@ def test_authorize_doubled_parameter_is_refused(world):
     from iam.oauth.protocol.messages import Request
 
     world.sign_in()
-    pairs = [("client_id", "web"), ("redirect_uri", "https://web.example/cb"), ("scope", "openid"), ("scope", "roles")]
+    pairs = [
+        ("client_id", "web"),
+        ("redirect_uri", "https://web.example/cb"),
+        ("scope", "openid"),
+        ("scope", "roles"),
+    ]
 
     answer = answer_of(world.ask(Request("GET", "/authorize", query=urlencode(pairs))))
 
@@ -170,7 +175,11 @@ def test_exchange_gives_tokens_that_say_who_and_which_roles(world):
         {"role": "staff", "office": "NIM", "subtree": False},
     ]
     assert (identity["office"], identity["nonce"], identity["aud"]) == ("NIM", "no", "web")
-    assert (identity["acr"], identity["amr"], identity["sub"]) == ("aal2", ["pwd", "otp", "mfa"], world.person.sub)
+    assert (identity["acr"], identity["amr"], identity["sub"]) == (
+        "aal2",
+        ["pwd", "otp", "mfa"],
+        world.person.sub,
+    )
     assert identity["name#ar"] == "أمينة ديالو"
     assert access["sid"] == identity["sid"]
 
@@ -196,7 +205,9 @@ def test_exchange_token_ends_with_the_assignment_that_it_expresses(world):
 
 def test_exchange_assignment_of_another_application_does_not_shorten_the_token(world):
     world.sign_in()
-    world.person.assignments.filter(role__code="registry.clerk").update(valid_until=world.now + timedelta(seconds=40))
+    world.person.assignments.filter(role__code="registry.clerk").update(
+        valid_until=world.now + timedelta(seconds=40)
+    )
 
     assert world.tokens()["expires_in"] == 300
 
@@ -283,7 +294,9 @@ def test_exchange_public_client_needs_no_secret_but_its_verifier(world):
     assert tokens["refresh_token"].startswith("rt_")
 
 
-@pytest.mark.parametrize(("client", "secret"), [("web", "x" * 40), ("nobody", SECRET), ("web", None), ("public", SECRET)])
+@pytest.mark.parametrize(
+    ("client", "secret"), [("web", "x" * 40), ("nobody", SECRET), ("web", None), ("public", SECRET)]
+)
 def test_exchange_wrong_client_authentication_is_401(world, client, secret):
     world.sign_in()
     code = world.code()

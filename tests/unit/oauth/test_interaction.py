@@ -42,15 +42,23 @@ def decide(request=REQUEST, session=SESSION, admission=Admitted(), requirement=A
     ("changes", "expected"),
     [
         pytest.param({"session": None}, AskLogin("none"), id="no session"),
-        pytest.param({"request": replace(REQUEST, prompt=frozenset({"login"}))}, AskLogin("prompt"), id="prompt=login"),
+        pytest.param(
+            {"request": replace(REQUEST, prompt=frozenset({"login"}))}, AskLogin("prompt"), id="prompt=login"
+        ),
         pytest.param({"request": replace(REQUEST, max_age=599)}, AskLogin("max_age"), id="too old"),
         pytest.param({"request": replace(REQUEST, max_age=0)}, AskLogin("max_age"), id="max_age=0"),
-        pytest.param({"request": replace(REQUEST, hinted_sub="other")}, AskLogin("hint"), id="hint names another"),
+        pytest.param(
+            {"request": replace(REQUEST, hinted_sub="other")}, AskLogin("hint"), id="hint names another"
+        ),
         pytest.param({"admission": Refused("no_role")}, NoAccess("no_role"), id="not admitted"),
         pytest.param({"session": PASSWORD_ONLY}, AskFactor("policy"), id="policy asks a factor"),
         pytest.param({"requirement": FRESH}, AskFactor("age"), id="factor too old"),
         pytest.param(
-            {"session": PASSWORD_ONLY, "requirement": AAL1, "request": replace(REQUEST, acr_values=("aal2", "aal1"))},
+            {
+                "session": PASSWORD_ONLY,
+                "requirement": AAL1,
+                "request": replace(REQUEST, acr_values=("aal2", "aal1")),
+            },
             AskFactor("acr"),
             id="acr_values prefers aal2",
         ),

@@ -43,7 +43,9 @@ def test_sign_then_verify_returns_the_claims(key: Key):
 @pytest.mark.parametrize(("key", "kind"), [(EC, ECKey), (RSA, RSAKey)], ids=["ES256", "RS256"])
 @pytest.mark.spec("RFC 7515", "5.2", "another library accepts our signature with our published key")
 def test_sign_another_library_agrees(key: Key, kind):
-    token = other.decode(key.sign("JWT", {"sub": "x"}), kind.import_key(key.jwk()), algorithms=[key.algorithm])
+    token = other.decode(
+        key.sign("JWT", {"sub": "x"}), kind.import_key(key.jwk()), algorithms=[key.algorithm]
+    )
 
     assert token.claims == {"sub": "x"}
 
@@ -68,7 +70,10 @@ def test_two_signatures_of_the_same_claims_differ_only_in_the_signature():
         pytest.param(forged({"alg": "ES256", "kid": ["ec"]}), id="kid is a list"),
         pytest.param(forged({"alg": "ES256"}), id="no kid"),
         pytest.param(forged({"alg": "ES256", "kid": "x", "jwk": EC.jwk()}), id="key in the header"),
-        pytest.param(forged({"alg": "ES256", "kid": "x", "jku": "https://evil.example/jwks"}), id="address in the header"),
+        pytest.param(
+            forged({"alg": "ES256", "kid": "x", "jku": "https://evil.example/jwks"}),
+            id="address in the header",
+        ),
         pytest.param(forged({"alg": "ES256", "kid": "ec"}, signature=b""), id="no signature"),
         pytest.param(forged({"alg": "ES256", "kid": "ec"}, signature=b"\0" * 64), id="zero signature"),
         pytest.param(forged({"alg": "ES256", "kid": "ec"}, signature=b"x" * 63), id="short signature"),

@@ -69,7 +69,11 @@ def test_a65_parse_too_much_is_invalid_request(text):
         (Request("PUT", "/token"), 405, "method"),
         (Request("POST", "/token", content_type="application/json", body=b"{}"), 400, "content_type"),
         (Request("POST", "/token"), 400, "content_type"),
-        (Request("POST", "/token", content_type="application/x-www-form-urlencoded", body=b"x" * 70_000), 400, "too_large"),
+        (
+            Request("POST", "/token", content_type="application/x-www-form-urlencoded", body=b"x" * 70_000),
+            400,
+            "too_large",
+        ),
     ],
 )
 def test_parse_form_wrong_request_is_refused(request_, status, reason):
@@ -80,7 +84,9 @@ def test_parse_form_wrong_request_is_refused(request_, status, reason):
 
 
 def test_parse_form_content_type_with_charset_is_read():
-    request = Request("POST", "/token", content_type="Application/X-WWW-Form-Urlencoded; charset=UTF-8", body=b"a=%D8%A8")
+    request = Request(
+        "POST", "/token", content_type="Application/X-WWW-Form-Urlencoded; charset=UTF-8", body=b"a=%D8%A8"
+    )
 
     assert parse_form(request)["a"] == "ب"
 
@@ -88,7 +94,9 @@ def test_parse_form_content_type_with_charset_is_read():
 @given(st.binary(max_size=300))
 def test_parse_form_any_bytes_are_read_or_refused(body):
     try:
-        parse_form(Request("POST", "/token", content_type="application/x-www-form-urlencoded", body=body)).require_clean()
+        parse_form(
+            Request("POST", "/token", content_type="application/x-www-form-urlencoded", body=body)
+        ).require_clean()
     except OAuthError as problem:
         assert problem.error == "invalid_request"
 
@@ -126,7 +134,15 @@ def test_redirect_adds_to_an_existing_query_and_uses_303():
 
 @pytest.mark.parametrize(
     "header",
-    ["Bearer x", "Basic", "Basic !!!", "Basic " + "A" * 3000, basic("nocolon"), "Basic " + base64.b64encode(b"\xff:x").decode(), basic("a\0:b")],
+    [
+        "Bearer x",
+        "Basic",
+        "Basic !!!",
+        "Basic " + "A" * 3000,
+        basic("nocolon"),
+        "Basic " + base64.b64encode(b"\xff:x").decode(),
+        basic("a\0:b"),
+    ],
 )
 def test_read_credentials_broken_header_is_invalid_client(header):
     with pytest.raises(InvalidClient):
@@ -209,7 +225,14 @@ def test_challenge_of_missing_verifier_is_invalid_request():
 
 @pytest.mark.parametrize(
     ("challenge", "method"),
-    [(None, "S256"), (None, None), (CHALLENGE, "plain"), (CHALLENGE, None), (CHALLENGE[:-1], "S256"), (CHALLENGE + "=", "S256")],
+    [
+        (None, "S256"),
+        (None, None),
+        (CHALLENGE, "plain"),
+        (CHALLENGE, None),
+        (CHALLENGE[:-1], "S256"),
+        (CHALLENGE + "=", "S256"),
+    ],
 )
 @pytest.mark.spec("RFC 9700", "2.1.1", "PKCE with S256 for every client")
 def test_a06_check_challenge_anything_but_s256_is_refused(challenge, method):
@@ -232,7 +255,9 @@ def test_refresh_token_is_genuine_and_says_where_it_stands():
     assert refresh_tokens.is_genuine(position, KEY, SEED)
 
 
-@pytest.mark.parametrize(("key", "seed"), [(b"x" * 32, SEED), (KEY, b"x" * 32)], ids=["other key", "other seed"])
+@pytest.mark.parametrize(
+    ("key", "seed"), [(b"x" * 32, SEED), (KEY, b"x" * 32)], ids=["other key", "other seed"]
+)
 def test_refresh_token_of_another_installation_or_family_is_not_genuine(key, seed):
     position = refresh_tokens.parse(refresh_tokens.build(KEY, SEED, FAMILY, 3))
 
@@ -241,7 +266,9 @@ def test_refresh_token_of_another_installation_or_family_is_not_genuine(key, see
 
 
 def test_refresh_token_with_a_changed_number_is_not_genuine():
-    mac = hmac.new(KEY, b"refresh-token\0" + SEED + FAMILY.bytes + (3).to_bytes(4, "big"), hashlib.sha256).digest()
+    mac = hmac.new(
+        KEY, b"refresh-token\0" + SEED + FAMILY.bytes + (3).to_bytes(4, "big"), hashlib.sha256
+    ).digest()
     position = refresh_tokens.Position(FAMILY, 4, mac)
 
     assert not refresh_tokens.is_genuine(position, KEY, SEED)

@@ -88,7 +88,13 @@ def test_is_registered_any_text_never_raises_and_only_matches_itself(uri):
 
 @pytest.mark.parametrize(
     "uri",
-    ["https://app.example/cb", "http://127.0.0.1/cb", "http://[::1]:9000/cb", "http://localhost:5000/cb", "org.example.app:/cb"],
+    [
+        "https://app.example/cb",
+        "http://127.0.0.1/cb",
+        "http://[::1]:9000/cb",
+        "http://localhost:5000/cb",
+        "org.example.app:/cb",
+    ],
 )
 def test_problem_with_good_address_is_empty(uri):
     assert problem_with(uri) == ""

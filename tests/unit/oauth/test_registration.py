@@ -102,7 +102,17 @@ def test_check_metadata_anything_but_an_object_is_refused(value):
         check_metadata(value)
 
 
-@given(st.dictionaries(st.sampled_from(sorted(KNOWN)), st.recursive(st.none() | st.booleans() | st.integers() | st.text(max_size=20), lambda inner: st.lists(inner, max_size=3), max_leaves=4), max_size=6))
+@given(
+    st.dictionaries(
+        st.sampled_from(sorted(KNOWN)),
+        st.recursive(
+            st.none() | st.booleans() | st.integers() | st.text(max_size=20),
+            lambda inner: st.lists(inner, max_size=3),
+            max_leaves=4,
+        ),
+        max_size=6,
+    )
+)
 def test_check_metadata_any_values_are_taken_or_refused(values):
     try:
         check_metadata(values)
