@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
+from django.db import connection
 from django.db.models import OuterRef, Q, Subquery
 
-from .models import Application, Assignment, Office, OfficeState, Posting
+from .models import Application, Assignment, OfficeState, Posting
 from .policy import (
     NO_APPLICATION,
     Admits,
@@ -21,6 +22,16 @@ from .policy import (
 OFFICE_DEPTH_MAX = 32
 # In these states an office has no rights to express; one that is evacuated still works, from elsewhere.
 _WITHOUT_RIGHTS = (OfficeState.State.CLOSED, OfficeState.State.PLANNED)
+# One statement however deep the tree is: this is asked at every token.
+_CHAIN = """
+    WITH RECURSIVE chain (code, second_factor, parent_id, depth) AS (
+        SELECT code, second_factor, parent_id, 1 FROM access_office WHERE code = %s
+        UNION ALL
+        SELECT above.code, above.second_factor, above.parent_id, chain.depth + 1
+        FROM access_office above JOIN chain ON above.id = chain.parent_id WHERE chain.depth < %s
+    )
+    SELECT code, second_factor FROM chain ORDER BY depth
+"""
 
 
 def effective_access(person_id: UUID, now: datetime) -> EffectiveAccess:
@@ -80,12 +91,11 @@ def home_office(person_id: UUID, now: datetime) -> str | None:
 
 def office_chain(code: str | None) -> tuple[OfficePolicy, ...]:
     """Return an office and those above it, nearest first; empty for None."""
-    chain: list[OfficePolicy] = []
-    office = Office.objects.filter(code=code).first() if code else None
-    while office is not None and len(chain) < OFFICE_DEPTH_MAX:
-        chain.append(OfficePolicy(office.code, SecondFactor(office.second_factor)))
-        office = office.parent
-    return tuple(chain)
+    if code is None:
+        return ()
+    with connection.cursor() as cursor:
+        cursor.execute(_CHAIN, [code, OFFICE_DEPTH_MAX])
+        return tuple(OfficePolicy(above, SecondFactor(said)) for above, said in cursor.fetchall())
 
 
 def application_policy(code: str | None) -> ApplicationPolicy:

@@ -34,7 +34,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         """Run one action."""
         now = datetime.now(UTC)
-        named = person_named(options["username"], now, lambda text: self.stderr.write(text))
+        named = person_named(options["username"], now, self.stderr.write)
         if options["command"] == "unlock":
             self._unlock(options["username"], named.user, now)
             return
