@@ -1,1 +1,1 @@
-"""The directory: who is there, and is this password right. A leaf: it knows nothing of the service."""
+"""The bridge to the organisation's LDAP directories. Imports nothing of `iam`; callers use `directory.service`."""

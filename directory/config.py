@@ -1,27 +1,81 @@
-"""Where a directory answers and how it speaks of people. Pure."""
+"""How one directory is reached and read. Pure: `iam.settings` builds these from the environment."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
+from urllib.parse import urlsplit
+
+DEFAULT_PORTS = {"ldap": 389, "ldaps": 636}
 
 
-def _attributes() -> dict[str, tuple[str, ...]]:
-    return {
-        "login": ("uid",),
-        "name_latin": ("cn;lang-en", "displayName", "cn"),
-        "name_arabic": ("cn;lang-ar", "displayName;lang-ar"),
-        "email": ("mail",),
-        "language": ("preferredLanguage",),
-        "office": ("orgOfficeCode", "physicalDeliveryOfficeName"),
-        "status": ("orgAccountStatus",),
-    }
+class EntryIdForm(StrEnum):
+    """How the immutable id of an entry is written on the wire."""
+
+    TEXT = "text"  # entryUUID (RFC 4530), nsUniqueId, ipaUniqueID
+    GUID = "guid"  # objectGUID of Active Directory: 16 bytes, the first three fields little-endian
+
+
+@dataclass(frozen=True, slots=True)
+class StatusRule:
+    """When an attribute says that a person is disabled.
+
+    Values are compared without regard to case. `disabled`: one of these disables. `active`: when not empty,
+    any value outside it disables, so that a status nobody told us about denies. `disabled_bits`: a number with
+    one of these bits set disables; what is no number disables too. An absent attribute never does.
+    """
+
+    attribute: str
+    disabled: frozenset[str] = frozenset()
+    active: frozenset[str] = frozenset()
+    disabled_bits: int = 0
+
+
+DEFAULT_STATUS_RULES = (
+    StatusRule("orgAccountStatus", active=frozenset({"active", "enabled"})),
+    # ppolicy: locked for good by an administrator. Other times there are passing locks, which the bind judges.
+    StatusRule("pwdAccountLockedTime", disabled=frozenset({"000001010000z"})),
+    StatusRule("nsAccountLock", disabled=frozenset({"true"})),  # 389 Directory Server, FreeIPA
+    StatusRule("userAccountControl", disabled_bits=0x2),  # Active Directory: ACCOUNTDISABLE
+)
+
+
+@dataclass(frozen=True, slots=True)
+class AttributeNames:
+    """Which LDAP attributes hold what we use; the first that has a value wins."""
+
+    login: tuple[str, ...] = ("uid",)
+    name_latin: tuple[str, ...] = ("displayName", "cn")
+    name_arabic: tuple[str, ...] = ("displayName;lang-ar", "cn;lang-ar")
+    email: tuple[str, ...] = ("mail",)
+    language: tuple[str, ...] = ("preferredLanguage",)
+    office: tuple[str, ...] = ("orgOfficeCode", "physicalDeliveryOfficeName")
+    group_name: tuple[str, ...] = ("cn",)
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """One server of a directory, read from its address."""
+
+    host: str
+    port: int
+    is_ldaps: bool  # else StartTLS before anything else; there is no third way
+
+    @property
+    def url(self) -> str:
+        """Return the address, for operators."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{'ldaps' if self.is_ldaps else 'ldap'}://{host}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One directory. `urls` in the order in which they are tried; times in seconds.
+    """One directory: its servers in order of preference, the service account, and where people and groups are.
 
-    `attributes` names, for each field of a person, the attributes that may hold it, the first that does wins.
-    `disabled_values` are the values of the status attribute that mean "may not sign in" (lower case).
+    An empty `ca_file` means the authorities that the machine trusts; that the certificate is checked cannot be
+    configured. `decoy_dn` may name an entry whose password nobody knows, hashed like the people's: unknown
+    names are then tried against it. It is needed only where the hash is slow (ARGON2, PBKDF2), for else the
+    time a wrong password takes would tell that the name exists.
+
+    Raises ValueError with one clear sentence when the parts do not make a safe whole.
     """
 
     name: str
@@ -31,12 +85,58 @@ class Source:
     base_dn: str
     starttls: bool = False
     ca_file: str = ""
-    group_base_dn: str = ""
     user_filter: str = "(&(objectClass=inetOrgPerson)(uid={login}))"
-    group_filter: str = "(|(objectClass=groupOfNames)(objectClass=groupOfUniqueNames)(objectClass=group))"
-    id_attribute: str = "entryUUID"
-    attributes: Mapping[str, tuple[str, ...]] = field(default_factory=_attributes)
-    disabled_values: frozenset[str] = frozenset({"disabled", "suspended", "left"})
-    # A sign-in waits this long for the directory in all, however many servers there are (UX: a clear page, soon).
-    budget_seconds: float = 3.0
-    connect_seconds: float = 1.0
+    group_base_dn: str = ""
+    group_filter: str = "(objectClass=groupOfNames)"
+    member_attribute: str = "member"
+    entry_id_attribute: str = "entryUUID"
+    entry_id_form: EntryIdForm = EntryIdForm.TEXT
+    attributes: AttributeNames = AttributeNames()
+    status_rules: tuple[StatusRule, ...] = DEFAULT_STATUS_RULES
+    decoy_dn: str = ""
+    budget_seconds: float = 3.0  # for one question, whatever number of servers
+    connect_seconds: float = 1.0  # for the TCP connection to one address
+    groups_max: int = 5000  # more groups than this of one person are an error, not a truncation
+    kept_connections_max: int = 8  # of each kind, to each server, in each process
+
+    def __post_init__(self) -> None:
+        if not self.urls:
+            raise ValueError(f"Directory {self.name}: no address given.")
+        _ = self.servers
+        for what in ("name", "bind_dn", "bind_password", "base_dn"):
+            value = getattr(self, what)
+            # An empty name or password would turn the bind into an anonymous one (RFC 4513 §5.1.2).
+            if not value.strip() or "\0" in value:
+                raise ValueError(f"Directory {self.name}: {what} must not be empty.")
+        if "{login}" not in self.user_filter:
+            raise ValueError(f"Directory {self.name}: user_filter must contain {{login}}.")
+        if not 0 < self.connect_seconds <= self.budget_seconds <= 30:
+            raise ValueError(f"Directory {self.name}: the time limits contradict each other.")
+
+    @property
+    def servers(self) -> tuple[Server, ...]:
+        """Return the servers in order of preference."""
+        return tuple(self._server(url) for url in self.urls)
+
+    @property
+    def group_base(self) -> str:
+        """Return where groups are searched."""
+        return self.group_base_dn or self.base_dn
+
+    def _server(self, url: str) -> Server:
+        try:
+            parts = urlsplit(url)
+            host, port = parts.hostname or "", parts.port or DEFAULT_PORTS.get(parts.scheme, 0)
+        except ValueError as error:
+            raise ValueError(f"Directory {self.name}: {url!r} is no address.") from error
+        if (
+            parts.scheme not in DEFAULT_PORTS
+            or not host
+            or parts.path.strip("/")
+            or parts.query
+            or parts.username
+        ):
+            raise ValueError(f"Directory {self.name}: {url!r} must look like ldaps://host:port.")
+        if parts.scheme == "ldap" and not self.starttls:
+            raise ValueError(f"Directory {self.name}: {url!r} would send passwords in clear; set StartTLS.")
+        return Server(host, port, parts.scheme == "ldaps")
