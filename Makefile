@@ -1,0 +1,64 @@
+# Each target installs what it lacks and says so; `make` alone lists them.
+.DEFAULT_GOAL := help
+.PHONY: help run test check bench faults reset lock messages screenshots install
+SHELL := /bin/sh
+PY := .venv/bin/python
+PYTEST := $(PY) -m pytest -q
+# Two worker processes, whatever the machine: the suite starts real servers, and CI has two cores.
+PARALLEL := -n 2 --dist loadfile
+DEMO_PORT ?= 8000
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: ## the service, a real sample directory and two demonstration applications, in the foreground
+	@deploy/bootstrap run
+	@$(MAKE) --no-print-directory messages
+	@$(PY) -m deploy.demo.run --port $(DEMO_PORT)
+
+test: ## everything: check, then the whole service on SQLite and on PostgreSQL, with real servers and a browser
+	@deploy/bootstrap test
+	@$(MAKE) --no-print-directory check
+	@echo "== the suite on SQLite" && $(PYTEST) $(PARALLEL) tests --database sqlite --ignore tests/unit --ignore tests/meta --ignore tests/faults
+	@echo "== the suite on PostgreSQL" && $(PYTEST) $(PARALLEL) tests/app tests/spec --database postgresql
+
+check: ## the fast half: style, types, architecture, Django's checks, missing migrations, unit tests
+	@deploy/bootstrap check
+	@$(MAKE) --no-print-directory messages
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	$(PY) -m deploy.environment production .venv/bin/mypy iam directory mfa
+	.venv/bin/lint-imports
+	$(PY) -m deploy.environment production $(PY) manage.py check --fail-level WARNING
+	$(PY) -m deploy.environment production $(PY) manage.py check --deploy --fail-level WARNING
+	$(PY) -m deploy.environment production $(PY) manage.py makemigrations --check --dry-run
+	$(PYTEST) $(PARALLEL) tests/unit tests/meta
+
+bench: ## figures beside this machine's raw limits
+	@deploy/bootstrap test
+	@$(MAKE) --no-print-directory messages
+	@$(PY) -m tests.bench
+
+faults: ## what happens when parts break
+	@deploy/bootstrap test
+	@$(MAKE) --no-print-directory messages
+	$(PYTEST) tests/faults
+
+reset: ## empty var/ (refused while the demonstration runs)
+	@python3 -m deploy.demo.reset
+
+messages: ## compile the translations that changed
+	@$(PY) -m deploy.messages
+
+screenshots: ## pictures of every page in three languages, two widths, light and dark, in var/screenshots
+	@deploy/bootstrap test
+	@$(PY) -m tests.journeys.screenshots
+
+lock: ## compile the lock files from pyproject.toml
+	@deploy/bootstrap check
+	.venv/bin/pip-compile -q --generate-hashes --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --strip-extras -o requirements.txt pyproject.toml
+	.venv/bin/pip-compile -q --generate-hashes --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --strip-extras --allow-unsafe --extra demo --extra dev -o tests/requirements.txt pyproject.toml
+
+install: ## install what every target needs, and nothing else
+	@deploy/bootstrap test
