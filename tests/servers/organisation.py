@@ -89,7 +89,9 @@ def ldif(password_hash: str) -> str:
         )
     for group in sorted({group for person in PEOPLE for group in person.groups}):
         members = "\n".join(f"member: {dn_of(person)}" for person in PEOPLE if group in person.groups)
-        blocks.append(f"dn: cn={group},ou=groups,{BASE_DN}\nobjectClass: groupOfNames\ncn: {group}\n{members}")
+        blocks.append(
+            f"dn: cn={group},ou=groups,{BASE_DN}\nobjectClass: groupOfNames\ncn: {group}\n{members}"
+        )
     return "\n\n".join(blocks) + "\n"
 
 
@@ -124,7 +126,9 @@ def fill() -> None:
             second_factor="optional" if code == "TEST" else "", **names(code),
         )  # fmt: skip
         OfficeMapping.objects.create(source=SOURCE, ou=code, office=office)
-    correspondence = Application.objects.create(code="correspondence", admits="staff", **names("Correspondence"))
+    correspondence = Application.objects.create(
+        code="correspondence", admits="staff", **names("Correspondence")
+    )
     finance = Application.objects.create(
         code="finance", admits="roles", second_factor=True, factor_max_age_seconds=300,
         owner_contact="finance@test.example", **names("Finance"),

@@ -74,8 +74,12 @@ class Person:
         self.steps_taken += 1
         return pyotp.TOTP(TOTP_SECRET).at(int(at))
 
-    def request(self, client: str = "test-web", redirect: str = "http://127.0.0.1:9900/callback", **more: str) -> str:
-        challenge = base64.urlsafe_b64encode(hashlib.sha256(self.verifier.encode()).digest()).rstrip(b"=").decode()
+    def request(
+        self, client: str = "test-web", redirect: str = "http://127.0.0.1:9900/callback", **more: str
+    ) -> str:
+        challenge = (
+            base64.urlsafe_b64encode(hashlib.sha256(self.verifier.encode()).digest()).rstrip(b"=").decode()
+        )
         parameters = {
             "client_id": client, "redirect_uri": redirect, "response_type": "code", "scope": "openid profile roles",
             "state": "st", "nonce": "no", "code_challenge": challenge, "code_challenge_method": "S256", **more,
@@ -126,7 +130,12 @@ class Person:
                 return result
         return result
 
-    def tokens(self, answer: dict[str, str], client: str = "test-web", redirect: str = "http://127.0.0.1:9900/callback") -> dict[str, Any]:
+    def tokens(
+        self,
+        answer: dict[str, str],
+        client: str = "test-web",
+        redirect: str = "http://127.0.0.1:9900/callback",
+    ) -> dict[str, Any]:
         """Exchange a code."""
         response = requests.post(
             f"{self.issuer}/token", auth=(client, CLIENT_SECRET), timeout=20,

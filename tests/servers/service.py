@@ -127,7 +127,9 @@ def _make_database(cluster: postgres.Cluster) -> None:
 
 
 def _run(environment: dict[str, str], *arguments: str) -> None:
-    done = subprocess.run([sys.executable, *arguments], cwd=ROOT, env=environment, text=True, capture_output=True)
+    done = subprocess.run(
+        [sys.executable, *arguments], cwd=ROOT, env=environment, text=True, capture_output=True
+    )
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -135,7 +137,10 @@ def _wait(service: Service, process: subprocess.Popen[bytes]) -> None:
     for _ in range(200):
         if process.poll() is not None:
             break
-        with contextlib.suppress(urllib.error.URLError, ConnectionError), urllib.request.urlopen(f"{service.issuer}/jwks"):
+        with (
+            contextlib.suppress(urllib.error.URLError, ConnectionError),
+            urllib.request.urlopen(f"{service.issuer}/jwks"),
+        ):
             return
         time.sleep(0.1)
     raise RuntimeError("the service did not start:\n" + (service.folder / "service.log").read_text())

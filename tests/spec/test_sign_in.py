@@ -19,15 +19,21 @@ def claims_of(token: str) -> dict:
     return json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
 
 
-def token(service: Service, auth: tuple[str, str] | None = ("test-web", CLIENT_SECRET), **form: str) -> requests.Response:
+def token(
+    service: Service, auth: tuple[str, str] | None = ("test-web", CLIENT_SECRET), **form: str
+) -> requests.Response:
     return requests.post(f"{service.issuer}/token", data=form, auth=auth, timeout=20)
 
 
 # -- the journey ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("login", "language", "direction"), [("omar", "ar", "rtl"), ("amina", "fr", "ltr"), ("sara", "en", "ltr")])
-def test_us04_sign_in_in_each_language_ends_with_tokens_that_say_who_and_where(service, login, language, direction):
+@pytest.mark.parametrize(
+    ("login", "language", "direction"), [("omar", "ar", "rtl"), ("amina", "fr", "ltr"), ("sara", "en", "ltr")]
+)
+def test_us04_sign_in_in_each_language_ends_with_tokens_that_say_who_and_where(
+    service, login, language, direction
+):
     person = Person(service.issuer, login, language=language)
     first = person.open(person.request())
     assert isinstance(first, Page)
@@ -184,7 +190,9 @@ def test_a31_steps_cannot_be_skipped_by_posting_to_a_later_one(service):
     assert isinstance(page, Page)
     form = page.form_with("username")
 
-    response = person.browser.post(form.action, data={**form.fields, "code": person.code()}, allow_redirects=False)
+    response = person.browser.post(
+        form.action, data={**form.fields, "code": person.code()}, allow_redirects=False
+    )
 
     assert "code=ac_" not in response.headers.get("Location", "")
     assert person.open(person.request(prompt="none"))["error"] == "login_required"
@@ -257,15 +265,21 @@ def test_us03_consent_is_asked_once_and_can_be_refused(service):
     assert isinstance(page, Page)
     assert "Consent Test" in page.text
     form = next(form for form in page.forms if "code" not in form.fields and "language" not in form.fields)
-    response = person.browser.post(form.action, data={**form.fields, "decision": "refuse"}, allow_redirects=False)
+    response = person.browser.post(
+        form.action, data={**form.fields, "decision": "refuse"}, allow_redirects=False
+    )
     assert "error=access_denied" in response.headers["Location"]
 
     page = person.open(address)
     assert isinstance(page, Page)
     form = next(form for form in page.forms if "code" not in form.fields and "language" not in form.fields)
-    response = person.browser.post(form.action, data={**form.fields, "decision": "allow"}, allow_redirects=False)
+    response = person.browser.post(
+        form.action, data={**form.fields, "decision": "allow"}, allow_redirects=False
+    )
     if not response.headers["Location"].startswith(redirect):
-        response = person.browser.get(service.issuer + response.headers["Location"].removeprefix(service.issuer), allow_redirects=False)
+        response = person.browser.get(
+            service.issuer + response.headers["Location"].removeprefix(service.issuer), allow_redirects=False
+        )
     assert "code=ac_" in response.headers["Location"]
     assert "code" in person.open(address)
 
@@ -283,7 +297,9 @@ def test_role_granted_a_minute_ago_is_in_the_next_token_and_revoked_is_gone(serv
     assert claims_of(refreshed["id_token"])["roles"] == ["correspondence.registrar", "staff"]
     service.manage("access", "revoke", "crowd11", "correspondence.registrar", "--office", "GVA")
     userinfo = requests.get(
-        f"{service.issuer}/userinfo", headers={"Authorization": f"Bearer {refreshed['access_token']}"}, timeout=20
+        f"{service.issuer}/userinfo",
+        headers={"Authorization": f"Bearer {refreshed['access_token']}"},
+        timeout=20,
     )
     assert userinfo.status_code == 401
     again = token(service, grant_type="refresh_token", refresh_token=refreshed["refresh_token"]).json()
@@ -317,12 +333,32 @@ def test_authorize_bad_request_is_a_page_with_a_reference_number(service, query)
         ("POST", {"Content-Type": "application/json"}, b"{", 400, "invalid_request"),
         ("POST", {"Content-Type": "application/x-www-form-urlencoded"}, b"a=1&a=2", 400, "invalid_request"),
         ("POST", {"Content-Type": "application/x-www-form-urlencoded"}, b"a=%00", 400, "invalid_request"),
-        ("POST", {"Content-Type": "application/x-www-form-urlencoded"}, b"a=" + b"x" * 1_000_000, 400, "invalid_request"),
-        ("POST", {"Content-Type": "application/x-www-form-urlencoded", "Authorization": "Basic !!"}, b"a=1", 401, "invalid_client"),
-        ("POST", {"Content-Type": "application/x-www-form-urlencoded"}, b"grant_type=x", 401, "invalid_client"),
+        (
+            "POST",
+            {"Content-Type": "application/x-www-form-urlencoded"},
+            b"a=" + b"x" * 1_000_000,
+            400,
+            "invalid_request",
+        ),
+        (
+            "POST",
+            {"Content-Type": "application/x-www-form-urlencoded", "Authorization": "Basic !!"},
+            b"a=1",
+            401,
+            "invalid_client",
+        ),
+        (
+            "POST",
+            {"Content-Type": "application/x-www-form-urlencoded"},
+            b"grant_type=x",
+            401,
+            "invalid_client",
+        ),
     ],
 )
-def test_machine_endpoints_bad_request_gets_the_registered_error(service, path, method, headers, body, status, error):
+def test_machine_endpoints_bad_request_gets_the_registered_error(
+    service, path, method, headers, body, status, error
+):
     response = requests.request(method, service.issuer + path, headers=headers, data=body, timeout=20)
 
     assert (response.status_code, response.json()["error"]) == (status, error)
@@ -332,7 +368,10 @@ def test_machine_endpoints_bad_request_gets_the_registered_error(service, path, 
 def test_discovery_lists_what_is_there(service):
     metadata = requests.get(f"{service.issuer}/.well-known/openid-configuration", timeout=20).json()
 
-    assert metadata == requests.get(f"{service.issuer}/.well-known/oauth-authorization-server", timeout=20).json()
+    assert (
+        metadata
+        == requests.get(f"{service.issuer}/.well-known/oauth-authorization-server", timeout=20).json()
+    )
     assert metadata["issuer"] == service.issuer
     assert "demo.read" in metadata["scopes_supported"]
     for name in ("jwks_uri", "userinfo_endpoint", "authorization_endpoint", "end_session_endpoint"):
@@ -348,13 +387,21 @@ def test_logout_with_a_hint_ends_this_session_only_and_returns(service):
     elsewhere.steps_taken = 1
     tokens = person.tokens(person.sign_in())
     other = elsewhere.tokens(elsewhere.sign_in())
-    query = urlencode({"id_token_hint": tokens["id_token"], "post_logout_redirect_uri": "http://127.0.0.1:9900/bye", "state": "s"})
+    query = urlencode(
+        {
+            "id_token_hint": tokens["id_token"],
+            "post_logout_redirect_uri": "http://127.0.0.1:9900/bye",
+            "state": "s",
+        }
+    )
 
     response = person.browser.get(f"{service.issuer}/logout?{query}", allow_redirects=False)
 
     assert response.headers["Location"] == "http://127.0.0.1:9900/bye?state=s"
     assert person.open(person.request(prompt="none"))["error"] == "login_required"
-    assert token(service, grant_type="refresh_token", refresh_token=tokens["refresh_token"]).status_code == 400
+    assert (
+        token(service, grant_type="refresh_token", refresh_token=tokens["refresh_token"]).status_code == 400
+    )
     assert token(service, grant_type="refresh_token", refresh_token=other["refresh_token"]).status_code == 200
 
 
@@ -376,7 +423,10 @@ def test_logout_without_proof_asks_first(service, query):
 
 @pytest.mark.parametrize(
     "query",
-    ["post_logout_redirect_uri=https://evil.example/", "client_id=test-web&post_logout_redirect_uri=https://evil.example/"],
+    [
+        "post_logout_redirect_uri=https://evil.example/",
+        "client_id=test-web&post_logout_redirect_uri=https://evil.example/",
+    ],
 )
 def test_logout_to_an_unregistered_address_is_a_page(service, query):
     response = requests.get(f"{service.issuer}/logout?{query}", allow_redirects=False, timeout=20)
@@ -401,7 +451,9 @@ def test_a07_fifty_parallel_redemptions_of_one_code_give_one_success(service):
 
     won = [response.json() for response in responses if response.status_code == 200]
     assert len(won) == 1
-    assert {response.json()["error"] for response in responses if response.status_code != 200} == {"invalid_grant"}
+    assert {response.json()["error"] for response in responses if response.status_code != 200} == {
+        "invalid_grant"
+    }
     refused = token(service, grant_type="refresh_token", refresh_token=won[0]["refresh_token"])
     assert refused.json()["error"] == "invalid_grant"
 
@@ -412,7 +464,9 @@ def test_a15_fifty_parallel_refreshes_share_one_successor_and_the_family_lives(s
     first = person.tokens(person.sign_in())["refresh_token"]
 
     with ThreadPoolExecutor(50) as pool:
-        responses = list(pool.map(lambda _: token(service, grant_type="refresh_token", refresh_token=first), range(50)))
+        responses = list(
+            pool.map(lambda _: token(service, grant_type="refresh_token", refresh_token=first), range(50))
+        )
 
     successors = {response.json()["refresh_token"] for response in responses if response.status_code == 200}
     assert len(successors) == 1
@@ -426,7 +480,9 @@ def test_a34_the_same_code_typed_in_two_browsers_at_once_works_once(service):
     code = people[0].code()
 
     with ThreadPoolExecutor(2) as pool:
-        results = list(pool.map(lambda pair: pair[0].submit(pair[1], "code", code=code), zip(people, pages, strict=True)))
+        results = list(
+            pool.map(lambda pair: pair[0].submit(pair[1], "code", code=code), zip(people, pages, strict=True))
+        )
 
     assert sum(isinstance(result, dict) for result in results) == 1
 
@@ -455,7 +511,13 @@ def test_audit_tells_the_whole_story_and_no_secret(service):
 
     lines = service.manage("audit", "list", "--person", "crowd18").stdout
 
-    for action in ("person:password:verify", "person:factor:verify", "person:session:open", "person:code:issue", "client:token:issue"):
+    for action in (
+        "person:password:verify",
+        "person:factor:verify",
+        "person:session:open",
+        "person:code:issue",
+        "client:token:issue",
+    ):
         assert action in lines
     for secret in (PASSWORD, tokens["access_token"], tokens["refresh_token"], CLIENT_SECRET):
         assert secret not in lines
