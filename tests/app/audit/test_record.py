@@ -142,9 +142,9 @@ def test_text_from_outside_cannot_break_out_of_its_field(text):
 def test_event_of_a_transaction_that_is_undone_is_undone():
     before = AuditEvent.objects.count()
 
-    with pytest.raises(ZeroDivisionError), transaction.atomic():
+    with transaction.atomic():
         record(event(details={"address": "192.0.2.1"}))
-        raise ZeroDivisionError
+        transaction.set_rollback(True)
 
     assert AuditEvent.objects.count() == before
     assert not AuditDetail.objects.exists()
@@ -222,9 +222,9 @@ def test_flush_writes_each_count_once():
 def test_flush_that_is_undone_keeps_the_counts():
     tally("192.0.2.1", "web", "invalid_client", NOW)
 
-    with pytest.raises(ZeroDivisionError), transaction.atomic():
+    with transaction.atomic():
         flush_tallies(NOW + MINUTE)
-        raise ZeroDivisionError
+        transaction.set_rollback(True)
 
     assert len(tallied()) == 1
     assert not AuditEvent.objects.filter(action=Action.ANONYMOUS_REFUSE).exists()
