@@ -7,6 +7,7 @@ then roles and the application may only tighten. The answer always says which ru
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import assert_never
 
 
 class Level(StrEnum):
@@ -111,6 +112,8 @@ def decide_admission(application: ApplicationPolicy, access: EffectiveAccess) ->
             if any(grant.role in application.admitted_roles for grant in access.grants):
                 return Admitted()
             return Refused("no_role")
+        case _ as unreachable:  # pragma: no cover -- a new kind of admission is an error until it is decided here
+            assert_never(unreachable)
 
 
 def _covers(grant: Grant, access: EffectiveAccess) -> bool:

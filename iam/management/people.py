@@ -37,6 +37,8 @@ def person_named(login: str, now: datetime, warn: Callable[[str], None]) -> Name
     An entry that is linked already is left as it is: roles and names are read again at every sign-in.
     Raises: CommandError with one sentence when nobody, or more than one person, is meant.
     """
+    if "\x00" in login:  # no database takes it
+        raise CommandError(f"There is no person {login!r}, neither in the directory nor here.")
     links = list(DirectoryLink.objects.select_related("user").filter(login=login, active=True)[:3])
     match find(login):
         case Found(person):

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
@@ -132,7 +133,7 @@ class Command(BaseCommand):
 
 
 def _overlapping(
-    person_id: object, role: str, office: str, subtree: bool, begin: datetime, until: datetime | None
+    person_id: UUID, role: str, office: str, subtree: bool, begin: datetime, until: datetime | None
 ) -> Assignment | None:
     """Return the manual assignment that the new one would overlap, the earliest if several."""
     rows = Assignment.objects.filter(

@@ -1,0 +1,193 @@
+"""`person`, `audit`, `housekeeping`."""
+
+import json
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+import mfa.service
+from iam.accounts.models import DirectoryLink, User
+from iam.accounts.services import open_session
+from iam.audit.models import AuditDetail, AuditEvent, RefusalTally
+from iam.audit.record import Event, Outcome, record, tally
+from iam.audit.tags import Action
+from tests.organisation import NOW
+
+pytestmark = pytest.mark.django_db
+
+
+# -- person -----------------------------------------------------------------------------------------------
+
+
+def test_person_who_never_came_is_shown_from_the_directory(house, run):
+    ran = run("person", "show", "fatima")
+
+    assert ran.failure == ""
+    assert "the account was made just now" in ran.err
+    for text in (
+        "Fatima Zahra Ben Ali",
+        "فاطمة الزهراء بن علي",
+        "GVA",
+        "staff in GVA",
+        "active",
+        "hq: fatima",
+    ):
+        assert text in ran.out
+    assert AuditEvent.objects.filter(action="directory:person:create").count() == 1
+
+
+def test_person_who_is_known_is_shown_without_any_change(house, run):
+    run("person", "show", "fatima")
+    before, looked = AuditEvent.objects.count(), DirectoryLink.objects.get().checked_at
+
+    ran = run("person", "show", "fatima")
+
+    assert ran.err == ""
+    assert AuditEvent.objects.count() == before
+    assert DirectoryLink.objects.get().checked_at == looked
+
+
+def test_person_as_json_says_what_a_program_needs(house, run):
+    run("access", "grant", "fatima", "mail.reader", "--office", "GVA", "--subtree")
+    user = User.objects.get()
+    mfa.service.import_totp(str(user.pk), "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP", NOW)
+    open_session(user, datetime.now(UTC), timedelta(hours=1))
+
+    shown = json.loads(run("person", "show", "fatima", "--json").out)
+
+    assert (shown["sub"], shown["active"], shown["office"]) == (user.sub, True, "GVA")
+    assert (shown["second_factors"], shown["live_sessions"]) == (["otp"], 1)
+    assert {(row["role"], row["office"], row["subtree"], row["state"]) for row in shown["assignments"]} == {
+        ("mail.reader", "GVA", True, "in force"),
+        ("staff", "GVA", False, "in force"),
+    }
+    assert shown["directory"][0]["login"] == "fatima"
+    assert "JBSWY3DP" not in json.dumps(shown)
+
+
+@pytest.mark.parametrize(
+    ("login", "sentence"),
+    [
+        ("nobody", "no person"),
+        ("twin", "means 2 entries"),
+        ("fatima\x00", "no person"),
+        ("x" * 300, "no person"),
+    ],
+    ids=["unknown", "ambiguous", "nul", "long"],
+)
+def test_person_who_cannot_be_shown_gets_one_sentence(house, run, login, sentence):
+    ran = run("person", "show", login)
+
+    assert sentence in ran.failure
+    assert not User.objects.exists()
+
+
+def test_person_when_the_directory_is_down_is_refused_in_one_sentence(cut_off, run):
+    cut_off()
+
+    assert "does not answer" in run("person", "show", "fatima").failure
+
+
+def test_person_unlock_is_noted(house, run):
+    ran = run("person", "unlock", "fatima")
+
+    assert ran.failure == ""
+    event = AuditEvent.objects.get(action="administrator:throttle:clear")
+    assert event.object == f"person:{User.objects.get().sub}"
+
+
+# -- audit ------------------------------------------------------------------------------------------------
+
+
+def event(**changes):
+    fields = {
+        "action": Action.PASSWORD_VERIFY, "outcome": Outcome.REFUSED, "actor": "person:abc", "now": NOW,
+        "reason": "wrong", "details": {"address": "192.0.2.1"}, **changes,
+    }  # fmt: skip
+    return record(Event(**fields))
+
+
+def test_audit_lists_what_happened_in_lines_that_can_be_read(run):
+    event(office="NIM", request_id="q-7")
+
+    (line,) = run("audit", "list").out.splitlines()
+
+    for text in ("2026-11-25 10:00:00Z", "person:abc", "person:password:verify", "refused", "[wrong]", "office=NIM",
+                 "request_id=q-7", "address=192.0.2.1"):  # fmt: skip
+        assert text in line
+
+
+def test_audit_shows_people_by_their_login_names(house, run):
+    run("person", "show", "fatima")
+
+    assert "fatima (person:" in run("audit", "list").out
+
+
+def test_audit_of_a_person_is_what_it_did_and_what_was_done_to_it(house, run):
+    run("person", "show", "fatima")
+    sub = User.objects.get().sub
+    event(actor=f"person:{sub}")
+    event(actor="person:other")
+
+    lines = run("audit", "list", "--person", "fatima", "--json").out.splitlines()
+
+    assert len(lines) == 4  # created, office, role, and the failure
+    assert all(f"person:{sub}" in line for line in lines)
+
+
+def test_audit_as_json_is_one_object_a_line(run):
+    event_id = event(reason="a\nb")
+
+    (line,) = run("audit", "list", "--json").out.splitlines()
+
+    shown = json.loads(line)
+    assert (shown["id"], shown["reason"], shown["detail_state"]) == (str(event_id), "a\\u000ab", "whole")
+
+
+def test_audit_filters_by_actor_action_time_and_number(run):
+    event(now=NOW - timedelta(days=9))
+    event(actor="person:x")
+    event(action=Action.FACTOR_VERIFY)
+
+    def count(*arguments):
+        return len(run("audit", "list", *arguments).out.splitlines())
+
+    assert count("--actor", "person:x") == 1
+    assert count("--action", "person:factor") == 1
+    assert count("--action", "person:password", "--since", "2026-11-20T00:00:00Z") == 1
+    assert count("--action", "person:password", "--limit", "1") == 1
+    assert count("--action", "person:password", "--before", "1") == 0
+
+
+@pytest.mark.parametrize("since", ["yesterday", "2026-11-20T00:00:00"])
+def test_audit_with_a_time_that_is_none_is_refused(run, since):
+    assert run("audit", "list", "--since", since).failure.startswith("--since")
+
+
+def test_audit_that_is_read_is_itself_an_event(run):
+    run("audit", "list", "--person", "somebody", "--limit", "3")
+
+    read = AuditEvent.objects.get(action="administrator:audit:read")
+    assert read.actor.startswith("operator:")
+    assert (read.object, read.method) == ("person:somebody", "limit=3")
+
+
+def test_audit_names_details_that_were_altered(run):
+    event_id = event()
+    AuditDetail.objects.filter(event_id=event_id).update(details={"address": "192.0.2.99"})
+
+    assert "(details altered)" in run("audit", "list").out
+
+
+# -- housekeeping -----------------------------------------------------------------------------------------
+
+
+def test_housekeeping_writes_counted_refusals_once(run):
+    tally("192.0.2.1", "web", "invalid_client", datetime.now(UTC) - timedelta(minutes=2))
+
+    first, second = run("housekeeping"), run("housekeeping")
+
+    assert "counted refusals written to the audit: 1" in first.out
+    assert "counted refusals written to the audit: 0" in second.out
+    assert not RefusalTally.objects.exists()
+    assert AuditEvent.objects.filter(action="anonymous:request:refuse").count() == 1
