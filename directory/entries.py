@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import assert_never
 
 from directory.config import EntryIdForm, Source, StatusRule
 from directory.errors import DirectoryError, UnavailableReason
@@ -94,6 +95,8 @@ def build_entry_filter(source: Source, entry_uuid: str) -> str:
         case EntryIdForm.TEXT:
             if not entry_uuid or len(entry_uuid) > 64:
                 raise ValueError("no entry id")
+        case _:
+            assert_never(source.entry_id_form)
     person = source.user_filter.replace("{login}", "*")
     return f"(&{person}({source.entry_id_attribute}={escape_filter_value(value)}))"
 
@@ -312,6 +315,8 @@ def _entry_id(source: Source, entry: RawEntry) -> str:
             if not text.isprintable() or "\ufffd" in text or len(text) > 64:
                 raise _nonsense(f"{source.entry_id_attribute} is no id")
             return text
+        case _:
+            assert_never(source.entry_id_form)
 
 
 def _dn(entry: RawEntry) -> str:

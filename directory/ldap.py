@@ -147,9 +147,8 @@ class _BoundedSocket:
 
     def protect(self, context: ssl.SSLContext, host: str) -> None:
         """Begin TLS: the certificate must be one for `host` by a trusted authority, or nothing more is sent."""
-        if (
-            self._waiting
-        ):  # clear text written behind the answer to StartTLS, to be read as if it were protected
+        # Clear text written behind the answer to StartTLS would be read as if it had come protected.
+        if self._waiting:
             self._fail(UnavailableReason.TLS, "something came between StartTLS and TLS")
         try:
             self.plain.settimeout(self.budget.left())

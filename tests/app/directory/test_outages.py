@@ -1,5 +1,7 @@
 """A directory that is down, slow, limited, lying or talking nonsense: never "wrong password", never a pass."""
 
+import socket
+import ssl
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -33,6 +35,11 @@ def alice(server):
     directory.close()
     assert isinstance(answer, Found)
     return answer.person
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory):
+    return testca.make(tmp_path_factory.mktemp("impostor"))
 
 
 def url_of(server: slapd.Server, kind: str) -> str:
@@ -125,15 +132,20 @@ def test_starttls_that_is_granted_and_then_not_spoken_is_unavailable(connect, se
         assert password_of("alice").encode() not in liar.heard
 
 
-def test_answer_smuggled_in_before_starttls_is_not_taken_for_the_binds(connect, server, alice):
-    # Whoever sits between may write clear text up to the handshake; none of it may count after it.
-    def smuggle(data: bytes) -> bytes:
-        number = int.from_bytes(message_id(data)[2:], "big") + 1
-        later = ber(0x30, ber(0x02, number.to_bytes(4, "big")), ber(0x61, ber(0x0A, b"\0"), ber(4), ber(4)))
-        return result(data, 0x78) + later
+def test_answer_smuggled_in_before_starttls_is_not_taken_for_the_binds(connect, server, alice, certificates):
+    # Whoever sits between may write clear text up to the handshake, and then let the real server go on.
+    def smuggle(connection: socket.socket) -> None:
+        request = connection.recv(4096)
+        bind = int.from_bytes(message_id(request)[2:], "big") + 1
+        success = ber(0x30, ber(2, bind.to_bytes(4, "big")), ber(0x61, ber(0x0A, b"\0"), ber(4), ber(4)))
+        connection.sendall(result(request, 0x78) + success)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificates.certificate_file, certificates.key_file)
+        with context.wrap_socket(connection, server_side=True) as protected:
+            protected.recv(4096)
 
-    with Impostor(smuggle) as liar:
-        directory = connect(source_of(server, urls=(f"ldap://127.0.0.1:{liar.port}",)))
+    with Impostor(talk=smuggle) as liar:
+        directory = connect(of_impostor(server, liar, certificates, "starttls", budget_seconds=1.0))
 
         assert reasons(directory, alice) == (UnavailableReason.TLS,) * 3
 
@@ -298,11 +310,6 @@ NONSENSE = {
     "no-text": ber(0x30, ber(2, b"\1"), ber(0x61, ber(0x0A, b"\0"), ber(4, b"\xff\xfe"), ber(4, b"\xff"))),
     "unknown-operation": ber(0x30, ber(0x02, b"\1"), ber(0x7E, b"")),
 }
-
-
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory):
-    return testca.make(tmp_path_factory.mktemp("impostor"))
 
 
 def of_impostor(server, impostor, certificates, kind="ldaps", **changes):
