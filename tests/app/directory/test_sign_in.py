@@ -260,7 +260,9 @@ def test_person_deleted_since_found_is_rejected(own_server, connect):
     assert directory.read("hq", before.entry_uuid) == Unknown()
 
 
-@pytest.mark.parametrize("entry_uuid", ["", "*", "6f6b9c1e-0000-4000-8000-00000000abcd", "x" * 65, "a)(uid=*", "\0"])
+@pytest.mark.parametrize(
+    "entry_uuid", ["", "*", "6f6b9c1e-0000-4000-8000-00000000abcd", "x" * 65, "a)(uid=*", "\0"]
+)
 def test_read_of_what_is_nobodys_id_is_unknown(directory, entry_uuid):
     assert directory.read("hq", entry_uuid) == Unknown()
 
