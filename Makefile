@@ -46,7 +46,7 @@ faults: ## what happens when parts break
 	$(PYTEST) tests/faults
 
 reset: ## empty var/ (refused while the demonstration runs)
-	@python3 -m deploy.demo.reset
+	@python3 deploy/demo/reset.py
 
 messages: ## compile the translations that changed
 	@$(PY) -m deploy.messages
