@@ -12,10 +12,20 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
+# make itself becomes the supervisor, so that its signals and its status are the supervisor's (docs/adr/0010).
+ifneq ($(filter run,$(MAKECMDGOALS)),)
+-load var/become.so
+var/become.so: deploy/become.c deploy/bootstrap
+	@deploy/bootstrap run
+	@mkdir -p var && { $$(command -v cc || command -v gcc || command -v tcc) -shared -fPIC -nostdlib -o $@ $< || true; }
+endif
+SUPERVISE = exec $(PY) -m deploy.demo.run --port $(DEMO_PORT)
+
 run: ## the service, a real sample directory and two demonstration applications, in the foreground
 	@deploy/bootstrap run
 	@$(MAKE) --no-print-directory messages
-	@$(PY) -m deploy.demo.run --port $(DEMO_PORT)
+	@$(become $(SUPERVISE))
+	@$(SUPERVISE)
 
 test: ## everything: check, then the whole service on SQLite and on PostgreSQL, with real servers and a browser
 	@deploy/bootstrap test
