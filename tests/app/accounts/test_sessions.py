@@ -2,6 +2,8 @@
 
 import hashlib
 import os
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
@@ -182,24 +184,40 @@ def committed(django_db_blocker, django_db_setup):
 @pytest.mark.skipif(
     "postgresql" not in os.environ.get("IAM_DATABASE_URL", ""), reason="needs a second writer"
 )
-def test_session_raised_twice_at_once_is_raised_once(committed, django_db_blocker):
-    """Two authentications of one secret at the same moment: one gets the session, the other must ask again."""
+def test_session_raised_by_several_at_once_is_raised_once(committed, django_db_blocker):
+    """The others wait for the first one's row, and must judge the session anew when they get it."""
+    first_has_written, others_wait = threading.Event(), threading.Event()
 
-    def step(number: int) -> str:
+    def step(number: int) -> bool:
         with django_db_blocker.unblock():
             try:
-                session = LoginSession.objects.get(pk=committed.pk)
-                session.secret_digest = committed.secret_digest
-                return mark_factor(session, "otp", NOW + number * SECOND)
+                with transaction.atomic():
+                    session = LoginSession.objects.get(pk=committed.pk)
+                    if number:
+                        first_has_written.wait(10)
+                    mark_factor(session, "otp", NOW + number * SECOND)
+                    first_has_written.set()
+                    others_wait.wait(10)
+                return True
             except Conflict:
-                return ""
+                return False
             finally:
                 connection.close()
 
-    with ThreadPoolExecutor(6) as pool:
-        secrets = list(pool.map(step, range(6)))
+    def waiting() -> int:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT count(*) FROM pg_locks WHERE NOT granted")
+            return cursor.fetchone()[0]
 
-    assert len([secret for secret in secrets if secret]) == 1
+    with ThreadPoolExecutor(4) as pool:
+        steps = [pool.submit(step, number) for number in range(4)]
+        deadline = time.monotonic() + 10
+        while waiting() < 3 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        others_wait.set()
+        won = [one.result() for one in steps]
+
+    assert won == [True, False, False, False]
 
 
 def test_session_ends_once_with_one_event(person):
