@@ -13,6 +13,7 @@ from django.core.management.base import BaseCommand, CommandParser
 from django.db import DatabaseError, close_old_connections, transaction
 
 from iam.audit.record import flush_tallies
+from iam.login.throttle import purge as purge_counters
 from iam.oauth.purge import purge as purge_provider
 
 logger = logging.getLogger("iam.housekeeping")
@@ -27,6 +28,7 @@ def _flush_tallies(now: datetime) -> int:
 TASKS: tuple[tuple[str, Callable[[datetime], int]], ...] = (
     ("counted refusals written to the audit", _flush_tallies),
     ("expired rows of the provider deleted", purge_provider),
+    ("counters of failed sign-ins deleted", purge_counters),
 )
 
 

@@ -1,16 +1,16 @@
 """`manage.py person`: what the service knows of somebody; let somebody try again after too many failures."""
 
-import importlib
 import json
 from datetime import UTC, datetime
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import BaseCommand, CommandParser
 from django.db.models import F, Q
 
 from iam.access.models import Assignment
 from iam.access.selectors import effective_access
 from iam.accounts.models import User
+from iam.login import throttle
 from iam.management.people import operator, person_named
 from mfa.service import factors
 
@@ -69,10 +69,6 @@ class Command(BaseCommand):
         self.stdout.write(f"sessions       {shown['live_sessions']} open")
 
     def _unlock(self, username: str, user: User, now: datetime) -> None:
-        try:
-            throttle = importlib.import_module("iam.login.throttle")
-        except ModuleNotFoundError as problem:
-            raise CommandError("Failed sign-ins are not counted in this release.") from problem
         throttle.clear(username, user=user, actor=operator(), now=now)
         self.stdout.write(f"{username} may try to sign in at once.")
 
