@@ -1,6 +1,6 @@
 # Each target installs what it lacks and says so; `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench faults reset lock messages screenshots install
+.PHONY: help run test check bench faults reset lock messages screenshots install ready
 SHELL := /bin/sh
 PY := .venv/bin/python
 PYTEST := $(PY) -m pytest -q
@@ -13,19 +13,25 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # make itself becomes the supervisor, so that its signals and its status are the supervisor's (docs/adr/0010).
-ifneq ($(filter run,$(MAKECMDGOALS)),)
--load var/become.so
-var/become.so: deploy/become.c deploy/bootstrap
+# Not for a dry run, nor when make has other goals to come back to: there the supervisor is make's child.
+SUPERVISE = exec $(PY) -m deploy.demo.run --port "$(DEMO_PORT)"
+ifeq ($(MAKECMDGOALS)$(findstring n,$(firstword -$(MAKEFLAGS))),run)
+-load .venv/become.so
+.venv/become.so: deploy/become.c
 	@deploy/bootstrap run
-	@mkdir -p var && { $$(command -v cc || command -v gcc || command -v tcc) -shared -fPIC -nostdlib -o $@ $< || true; }
+	@cc=$$(command -v cc || command -v gcc || command -v tcc) || exit 0; \
+	$$cc -shared -fPIC -nostdlib -o $@ $< 2>/dev/null || true
+BECOME = $(become $(SUPERVISE))
 endif
-SUPERVISE = exec $(PY) -m deploy.demo.run --port $(DEMO_PORT)
 
-run: ## the service, a real sample directory and two demonstration applications, in the foreground
+# A recipe is expanded whole before its first line runs: what must be there before comes as a prerequisite.
+run: ready ## the service, a real sample directory and two demonstration applications, in the foreground
+	@$(BECOME)
+	@$(SUPERVISE)
+
+ready:
 	@deploy/bootstrap run
 	@$(MAKE) --no-print-directory messages
-	@$(become $(SUPERVISE))
-	@$(SUPERVISE)
 
 test: ## everything: check, then the whole service on SQLite and on PostgreSQL, with real servers and a browser
 	@deploy/bootstrap test
