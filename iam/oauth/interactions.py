@@ -9,6 +9,8 @@ import secrets
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from django.db import transaction
+
 from iam.access.policy import Level
 from iam.accounts.models import LoginSession
 from iam.audit.facts import RequestFacts
@@ -97,6 +99,7 @@ def load(handle: str, browser: str, now: datetime) -> Parked | None:
     return Parked(row.pk, handle, row.created_at, client, request, "", agreement)
 
 
+@transaction.atomic
 def evaluate(parked: Parked, session: LoginSession | None, facts: RequestFacts, now: datetime) -> Answer:
     """Return the answer for the application, or what is still needed.
 
@@ -129,6 +132,7 @@ def _evaluate_visit(
     return redirect(parked.next_path, {})
 
 
+@transaction.atomic
 def give_consent(parked: Parked, session: LoginSession, facts: RequestFacts, now: datetime) -> None:
     """Remember that this person agreed to exactly what the parked request asks for."""
     client, request = _needed(parked)
@@ -144,11 +148,13 @@ def give_consent(parked: Parked, session: LoginSession, facts: RequestFacts, now
     _record_consent(parked, session, facts, "success", now)
 
 
+@transaction.atomic
 def refuse_consent(parked: Parked, session: LoginSession, facts: RequestFacts, now: datetime) -> Response:
     """Tell the application that the person said no. Spec: RFC 6749 §4.1.2.1 (access_denied)."""
     return _turn_away(parked, session, facts, "consent_refused", "The person did not agree.", now)
 
 
+@transaction.atomic
 def release_refused(parked: Parked, session: LoginSession, facts: RequestFacts, now: datetime) -> Response:
     """Return to the application from the page that says "no access"."""
     return _turn_away(parked, session, facts, "no_access", "The person may not use this application.", now)

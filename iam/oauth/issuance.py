@@ -324,7 +324,9 @@ def _person(clearance: Clearance) -> PersonFacts:
 
 
 def narrowed(clearance: Clearance, scopes: tuple[str, ...]) -> Clearance:
-    """Return the clearance for fewer scopes. Raises: OAuthError invalid_scope for more. Spec: RFC 6749 §6."""
+    """Return the clearance for fewer scopes. Raises: OAuthError invalid_scope for more, or none. Spec: RFC 6749 §6."""
+    if not scopes:
+        raise OAuthError("invalid_scope", "No scope that can be granted was named.", reason="scope_missing")
     if not set(scopes) <= set(clearance.scopes):
         raise OAuthError(
             "invalid_scope", "A refresh cannot ask for more than was granted.", reason="scope_widened"

@@ -174,7 +174,7 @@ class DatabaseState:
     def browser_session(self, cookies: Mapping[str, str], now: datetime) -> SessionFacts | None:
         """Return the live session of a browser."""
         secret = cookies.get(SESSION)
-        if not secret:
+        if not secret or not secret.isascii():  # ours are; a lone surrogate could not even be digested
             return None
         session = find_live_session(secret, now, timedelta(minutes=settings.IAM_SESSION_IDLE_MINUTES))
         return session_value(session) if session else None

@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 from iam.oauth import issuance
 from iam.oauth.ports import FamilyFacts, State
 from iam.oauth.protocol import refresh_tokens
+from iam.oauth.protocol.claims import granted_scopes
 from iam.oauth.protocol.errors import OAuthError
 from iam.oauth.protocol.messages import ClientFacts, Request, Response
 from iam.oauth.protocol.parameters import Parameters, words
@@ -45,7 +46,7 @@ def exchange(
     except OAuthError as problem:
         raise OAuthError("invalid_grant", problem.description, reason=problem.reason) from problem
     if "scope" in form:
-        clearance = issuance.narrowed(clearance, words(form["scope"]))
+        clearance = issuance.narrowed(clearance, granted_scopes(words(form["scope"])))
 
     if not state.store.rotate_family(family.id, client, position.number, now):
         _allow_retry(request, state, client, family, position.number, now)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
+from .claims import granted_scopes
 from .errors import OAuthError, Unshowable
 from .messages import AuthorizationRequest, ClientFacts
 from .metadata import LANGUAGES, PROMPTS
@@ -118,7 +119,7 @@ def check_scopes(
     Raises: OAuthError invalid_scope. Spec: RFC 6749 §3.3.
     """
     scopes = words(text or "")
-    if not scopes:
+    if not granted_scopes(scopes):  # a token for nothing would still say who the person is, unasked
         raise OAuthError("invalid_scope", "scope is missing.", reason="scope_missing")
     for scope in scopes:
         if not known_scope(scope):

@@ -67,8 +67,10 @@ def bearer_error_response(problem: OAuthError, request_id: str, scope: str = "")
     if scope:
         parts.append(f'scope="{scope}"')
     value = {"error": problem.error, "error_description": described(problem.description, request_id)}
-    headers = (*NO_STORE, ("WWW-Authenticate", ", ".join(parts)))
-    return json_response(problem.status, value if problem.error else {}, headers)
+    headers = [*NO_STORE, ("WWW-Authenticate", ", ".join(parts))]
+    if problem.status == 405:
+        headers.append(("Allow", "GET, POST"))
+    return json_response(problem.status, value if problem.error else {}, tuple(headers))
 
 
 def described(description: str, request_id: str) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import urlencode
 from uuid import UUID
 
 from iam.access.policy import Requirement
@@ -209,9 +209,11 @@ def json_response(
 def redirect(uri: str, parameters: Mapping[str, str]) -> Response:
     """Build a 303 to `uri` with `parameters` added to its query; 303 so that no form is ever re-posted.
 
-    Spec: RFC 6749 §4.1.2, RFC 9700 §4.12.
+    `uri` has no fragment. It is added to, never taken apart and put together: what was registered would
+    otherwise not be what is sent. Spec: RFC 6749 §3.1.2 (its query is retained), §4.1.2; RFC 9700 §4.12.
     """
-    parts = urlsplit(uri)
-    pairs = parse_qsl(parts.query, keep_blank_values=True) + list(parameters.items())
-    location = urlunsplit(parts._replace(query=urlencode(pairs)))
-    return Response(303, (("Location", location), *NO_STORE, ("Referrer-Policy", "no-referrer")))
+    joint = "" if not parameters or uri.endswith("?") else "&" if "?" in uri else "?"
+    return Response(
+        303,
+        (("Location", uri + joint + urlencode(parameters)), *NO_STORE, ("Referrer-Policy", "no-referrer")),
+    )

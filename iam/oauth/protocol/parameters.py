@@ -1,13 +1,17 @@
-"""Read parameters from a query or a form: each at most once, no NUL, bounded. Pure.
+"""Read parameters from a query or a form: each at most once, real text, bounded. Pure.
 
 Spec: RFC 6749 §3.1, §3.2 ("Request and response parameters MUST NOT be included more than once").
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from urllib.parse import parse_qsl
 
 from .errors import OAuthError
 from .messages import PARAMETERS_COUNT_MAX, PARAMETERS_SIZE_MAX, VALUE_LENGTH_MAX, Request
+
+# No database stores NUL, no encoding a lone surrogate; U+FFFD is what invalid UTF-8 became.
+_UNUSABLE = re.compile("[\x00\ud800-\udfff\ufffd]")
 
 
 class Parameters(Mapping[str, str]):
@@ -25,7 +29,7 @@ class Parameters(Mapping[str, str]):
         for name, value in pairs:
             if name in values:
                 doubled.add(name)
-            if "\0" in name or "\0" in value or "�" in value or len(value) > VALUE_LENGTH_MAX:
+            if len(value) > VALUE_LENGTH_MAX or _UNUSABLE.search(name) or _UNUSABLE.search(value):
                 unusable.add(name)
             values.setdefault(name, value)
         self._values = {name: value for name, value in values.items() if value != ""}

@@ -1,0 +1,368 @@
+"""Whatever is sent to the protocol's endpoints, what comes back is one of the few right kinds of answer.
+
+The whole engine on a real database: hypothesis makes the requests, `check` knows what may never happen.
+"""
+
+import base64
+import hashlib
+import json
+import re
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+from urllib.parse import parse_qs, quote, quote_plus, urlsplit
+
+import pytest
+from django.db import transaction
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from iam.accounts import cookies
+from iam.oauth import engine, interactions, state
+from iam.oauth.models import Client, Grant
+from iam.oauth.protocol.messages import Answer, ErrorPage, Interaction, Request, Response
+
+from .conftest import SECRET, SERVER_SECRET, World
+
+pytestmark = pytest.mark.django_db
+
+FORM = "application/x-www-form-urlencoded"
+REFERENCE = "ref-4711"
+BROWSER = "b" * 43
+# RFC 6749 §4.1.2.1, §5.2; RFC 6750 §3.1; RFC 7009 §2.2.1; OIDC Core §3.1.2.6; RFC 9470 §4.
+REGISTERED_ERRORS = frozenset(
+    {
+        "invalid_request", "invalid_client", "invalid_grant", "unauthorized_client", "unsupported_grant_type",
+        "invalid_scope", "access_denied", "unsupported_response_type", "server_error", "temporarily_unavailable",
+        "invalid_token", "insufficient_scope", "unsupported_token_type", "interaction_required", "login_required",
+        "account_selection_required", "consent_required", "invalid_request_uri", "invalid_request_object",
+        "request_not_supported", "request_uri_not_supported", "registration_not_supported",
+        "unmet_authentication_requirements",
+    }
+)  # fmt: skip
+REGISTERED_ADDRESS = re.compile(
+    r"https://web\.example/cb\?|https://other\.example/cb\?|http://127\.0\.0\.1(:[0-9]{1,5})?/cb\?"
+)
+STATUSES = {200, 303, 400, 401, 403, 405}
+CACHEABLE = {"/jwks", "/.well-known/openid-configuration", "/.well-known/oauth-authorization-server"}
+
+bounded = settings(
+    max_examples=120,
+    deadline=None,
+    database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+
+
+# -- what may never happen --------------------------------------------------------------------------------------
+
+
+def check(request: Request, answer: Answer) -> None:
+    """Hold an answer against the rules that no request can break."""
+    match answer:
+        case Response():
+            check_response(request, answer)
+        case ErrorPage():
+            assert request.path in {"/authorize", "/logout"}
+            assert answer.status in {400, 405}
+            assert answer.error in REGISTERED_ERRORS
+            assert answer.client_id == "" or Client.objects.filter(client_id=answer.client_id).exists()
+        case Interaction():
+            assert request.path in {"/authorize", "/logout"}
+            check_parking(answer)
+
+
+def check_response(request: Request, response: Response) -> None:
+    headers = dict(response.headers)
+    assert response.status in STATUSES
+    for name, value in response.headers:
+        assert f"{name}{value}".isascii(), (name, value)
+        assert f"{name}{value}".isprintable(), (name, value)
+    if request.path not in CACHEABLE:
+        assert headers["Cache-Control"] == "no-store"
+    if response.status == 405:
+        assert headers["Allow"]
+    if response.status == 401:
+        assert headers["WWW-Authenticate"].split(" ", 1)[0] in {"Basic", "Bearer"}
+    if response.status == 303:
+        check_redirect(request, headers["Location"])
+    elif response.status >= 400:
+        check_error(request, json.loads(response.body))
+
+
+def check_redirect(request: Request, location: str) -> None:
+    assert request.path in {"/authorize", "/logout"}
+    if request.path == "/logout":
+        assert re.match(r"https://web\.example/bye($|\?)", location)
+        return
+    assert REGISTERED_ADDRESS.match(location), location
+    answer = parse_qs(urlsplit(location).query, keep_blank_values=True, strict_parsing=True)
+    assert all(len(values) == 1 for values in answer.values())
+    assert answer["iss"] == ["http://localhost:8000"]
+    assert set(answer) <= {"iss", "state", "code", "error", "error_description"}
+    assert ("code" in answer) != ("error" in answer)
+    if "error" in answer:
+        assert answer["error"][0] in REGISTERED_ERRORS
+        assert f"(reference {REFERENCE})" in answer["error_description"][0]
+
+
+def check_error(request: Request, value: Mapping[str, Any]) -> None:
+    if request.path == "/userinfo" and not value:
+        return  # no token, no error code (RFC 6750 §3.1)
+    assert value["error"] in REGISTERED_ERRORS
+    assert f"(reference {REFERENCE})" in value["error_description"]
+    assert re.fullmatch(r"[\x20-\x21\x23-\x5B\x5D-\x7E]*", value["error_description"])
+
+
+def check_parking(answer: Interaction) -> None:
+    """What has to wait for its person can be stored, and comes back as it was."""
+    if answer.request is None:
+        assert answer.return_to == "" or answer.return_to.startswith("https://web.example/bye")
+        return
+    handle = interactions.park(answer, BROWSER, answer.request.started_at)
+    parked = interactions.load(handle, BROWSER, answer.request.started_at)
+    assert parked is not None
+    assert parked.request == answer.request
+    assert interactions.load(handle, "x" * 43, answer.request.started_at) is None
+
+
+# -- what is sent -----------------------------------------------------------------------------------------------
+
+NASTY = [
+    "", " ", "\0", "a\0b", "\n", "\r\nSet-Cookie: a=b", "\ud800", "\udcff", "�", "\u202e", "é", "ب", "😀",
+    "x" * 255, "x" * 256, "x" * 4097, "x" * 8193, "[]", "{}", "null", "-1", "9" * 9, "9" * 10, "9" * 5000, "1e3",
+    "٣٠٠", "%", "%00", "%zz", "+", "&", "=", "#", "?", "' OR 1=1 --", "<script>", "../..", "none login",
+    "javascript:alert(1)", "https://evil.example/", "https://web.example/cb#", "https://web.example/cb/",
+    "https://web.example/cb?code=1", "https://user@web.example/cb", "https://WEB.example/cb",
+    "https://web.example:443/cb", "http://127.0.0.1:0/cb", "http://127.0.0.1:99999/cb", "http://localhost/cb",
+    "http://[::1]/cb", "e30.e30.", "eyJhbGciOiJub25lIn0.e30.", "." * 16000,
+]  # fmt: skip
+nasty = st.one_of(
+    st.sampled_from(NASTY), st.text(max_size=40), st.text(alphabet="aA0 ._-~\0\ud800é%+", max_size=9)
+)
+
+
+def escape(text: str, how: str) -> str:
+    """Write a value as careful, careless and broken clients do."""
+    match how:
+        case "form":
+            return quote_plus(text, errors="replace")
+        case "path":
+            return quote(text, safe="", errors="surrogatepass")
+        case _:
+            return text
+
+
+def encoded(pairs: list[tuple[str, str, str]]) -> str:
+    return "&".join(f"{escape(name, how)}={escape(value, how)}" for name, value, how in pairs)
+
+
+def parameters(valid: dict[str, list[str]]) -> st.SearchStrategy[str]:
+    """A request that is right but for a few changes, or nothing like one."""
+    name = st.one_of(
+        st.sampled_from(sorted(valid)), st.sampled_from(["claims", "resource", "request", ""]), nasty
+    )
+    how = st.sampled_from(["form", "form", "path", "raw"])
+    right = st.fixed_dictionaries({key: st.sampled_from(values) for key, values in valid.items()})
+    changes = st.lists(st.tuples(st.sampled_from(["drop", "set", "add"]), name, nasty, how), max_size=3)
+
+    def build(base: dict[str, str], changed: list[tuple[str, str, str, str]]) -> str:
+        pairs = [(key, value, "form") for key, value in base.items() if value]
+        for act, key, value, style in changed:
+            if act != "add":
+                pairs = [pair for pair in pairs if pair[0] != key]
+            if act != "drop":
+                pairs.append((key, value, style))
+        return encoded(pairs)
+
+    return st.one_of(st.builds(build, right, changes), st.builds(build, right, changes), st.text(max_size=80))
+
+
+verifier = secrets.token_urlsafe(40)
+CHALLENGE = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()
+AUTHORIZE = {
+    "client_id": ["web", "web", "web", "other", "public", "service"],
+    "redirect_uri": ["https://web.example/cb", "https://web.example/cb", "https://other.example/cb",
+                     "http://127.0.0.1:5000/cb"],
+    "response_type": ["code"],
+    "scope": ["openid", "openid roles", "openid roles demo.read", "roles"],
+    "state": ["st", ""], "nonce": ["no", ""], "code_challenge": [CHALLENGE], "code_challenge_method": ["S256"],
+    "prompt": ["", "", "none", "login", "consent", "login consent"], "max_age": ["", "", "0", "300", "999999999"],
+    "acr_values": ["", "aal1", "aal2", "aal2 aal1 other"], "ui_locales": ["", "ar fr-FR", "xx"],
+    "login_hint": ["", "amina"], "id_token_hint": ["", "", "HINT"], "response_mode": ["", "query"],
+}  # fmt: skip
+TOKEN = {
+    "grant_type": ["authorization_code", "refresh_token", "client_credentials", ""],
+    "code": ["CODE", "ac_nothing", ""], "refresh_token": ["REFRESH", ""], "code_verifier": [verifier, ""],
+    "redirect_uri": ["https://web.example/cb", ""], "scope": ["", "", "openid", "demo.read", " "],
+    "client_id": ["", "", "web", "public"], "client_secret": ["", "", "", SECRET],
+    "token": ["ACCESS", "REFRESH", "HINT", ""], "token_type_hint": ["", "access_token", "x"],
+    "access_token": ["", "ACCESS"], "id_token_hint": ["", "HINT"], "post_logout_redirect_uri": [
+        "", "https://web.example/bye"], "state": ["", "st"],
+}  # fmt: skip
+
+
+def basic(text: str) -> str:
+    return "Basic " + base64.b64encode(text.encode("utf-8", "surrogatepass")).decode()
+
+
+authorizations = st.one_of(
+    st.sampled_from(
+        [
+            "", basic(f"web:{SECRET}"), basic(f"web:{SECRET}"), basic(f"service:{SECRET}"), basic("public:"),
+            basic(f"resource:{SERVER_SECRET}"), "Basic", "basic ", "Basic !", "Bearer", "Bearer ACCESS",
+            "Bearer x y", basic("web"), basic("web%00:x"), basic("web:%ED%A0%80"), basic("web:\ud800"),
+            "Basic " + "A" * 3000, "Digest a=b", "Bearer \ud800", "Basic é", "\0",
+        ]
+    ),
+    st.text(max_size=30),
+    st.builds(basic, st.text(max_size=30)),
+)  # fmt: skip
+content_types = st.one_of(
+    st.sampled_from(
+        [FORM, FORM, FORM, FORM + "; charset=UTF-8", FORM.upper(), FORM + "x", "", "application/json"]
+    ),
+    st.text(max_size=20),
+)
+methods = st.sampled_from(["GET", "POST", "POST", "HEAD", "PUT", "DELETE", "OPTIONS", "", "get", "\0"])
+
+
+@pytest.fixture
+def live(world: World) -> dict[str, str]:
+    """Values that are worth something here and now; the requests name them by placeholder."""
+    world.sign_in()
+    world.verifier = verifier
+    tokens = world.tokens(scope="openid roles demo.read")
+    return {
+        "CODE": world.code(), "REFRESH": tokens["refresh_token"], "ACCESS": tokens["access_token"],
+        "HINT": tokens["id_token"], "COOKIE": world.cookie,
+    }  # fmt: skip
+
+
+def asker(world: World, live: dict[str, str]) -> Callable[[Request], Answer]:
+    def fill(text: str) -> str:
+        for name, value in live.items():
+            text = text.replace(name, value)
+        return text
+
+    state.forget()
+
+    def ask(request: Request) -> Answer:
+        request = replace(
+            request, query=fill(request.query), authorization=fill(request.authorization),
+            body=fill(request.body.decode("latin-1")).encode("latin-1"), source="192.0.2.7", request_id=REFERENCE,
+            cookies={name: fill(value) for name, value in request.cookies.items()},
+        )  # fmt: skip
+        before = Grant.objects.count()
+        with transaction.atomic():
+            answer = engine.handle(request, state.DatabaseState(), world.now)
+            check(request, answer)
+        if request.cookies.get(cookies.SESSION) != live["COOKIE"] or request.path != "/authorize":
+            assert Grant.objects.count() == before, "a code without a session"
+        return answer
+
+    return ask
+
+
+# -- the fuzzing --------------------------------------------------------------------------------------------------
+
+browsers = st.one_of(
+    st.just({cookies.SESSION: "COOKIE"}),
+    st.just({cookies.SESSION: "COOKIE"}),
+    st.just({}),
+    st.dictionaries(st.sampled_from([cookies.SESSION, cookies.BROWSER, "x"]), nasty, max_size=2),
+)
+
+
+def as_body(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
+
+
+def test_fuzz_authorize_get_answers_by_the_rules(world: World, live: dict[str, str]) -> None:
+    ask = asker(world, live)
+
+    @bounded
+    @given(parameters(AUTHORIZE), browsers)
+    @example("state=\ud800", {})
+    @example("client_id=web&redirect_uri=https://web.example/cb&state=\ud800", {cookies.SESSION: "\ud800"})
+    def run(query: str, browser: dict[str, str]) -> None:
+        ask(Request("GET", "/authorize", query=query, cookies=browser))
+
+    run()
+
+
+def test_fuzz_authorize_any_method_and_body_answers_by_the_rules(world: World, live: dict[str, str]) -> None:
+    ask = asker(world, live)
+
+    @bounded
+    @given(methods, parameters(AUTHORIZE), parameters(AUTHORIZE), content_types, browsers)
+    def run(method: str, query: str, body: str, content_type: str, browser: dict[str, str]) -> None:
+        ask(
+            Request(
+                method,
+                "/authorize",
+                query=query,
+                body=as_body(body),
+                content_type=content_type,
+                cookies=browser,
+            )
+        )
+
+    run()
+
+
+@pytest.mark.parametrize("path", ["/token", "/introspect", "/revoke", "/userinfo", "/logout"])
+def test_fuzz_endpoint_answers_by_the_rules(path: str, world: World, live: dict[str, str]) -> None:
+    ask = asker(world, live)
+
+    @bounded
+    @given(methods, parameters(TOKEN), content_types, authorizations, browsers)
+    @example("POST", "scope=\ud800&grant_type=client_credentials", FORM, basic(f"service:{SECRET}"), {})
+    @example("GET", "post_logout_redirect_uri=https://web.example/bye&client_id=web&state=\ud800", "", "", {})
+    def run(method: str, text: str, content_type: str, authorization: str, browser: dict[str, str]) -> None:
+        ask(
+            Request(
+                method, path, query=text, body=as_body(text), content_type=content_type,
+                authorization=authorization, cookies=browser,
+            )
+        )  # fmt: skip
+
+    run()
+
+
+def test_fuzz_any_bytes_to_any_endpoint_answer_by_the_rules(world: World, live: dict[str, str]) -> None:
+    ask = asker(world, live)
+
+    @bounded
+    @given(
+        st.sampled_from(sorted(engine.ENDPOINTS)), methods, st.text(max_size=60), st.binary(max_size=60),
+        content_types, authorizations, browsers,
+    )  # fmt: skip
+    def run(
+        path: str, method: str, query: str, body: bytes, content_type: str, authorization: str,
+        browser: dict[str, str],
+    ) -> None:  # fmt: skip
+        ask(Request(method, path, query, body, content_type, authorization, browser))
+
+    run()
+
+
+@pytest.mark.parametrize("path", ["/authorize", "/token", "/introspect", "/revoke", "/userinfo", "/logout"])
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_a65_a_megabyte_anywhere_answers_by_the_rules(
+    path: str, method: str, world: World, live: dict[str, str]
+) -> None:
+    ask = asker(world, live)
+    huge = "x" * 1_000_000
+
+    for request in (
+        Request(
+            method, path, query=f"client_id={huge}", body=f"client_id={huge}".encode(), content_type=FORM
+        ),
+        Request(method, path, query="&" * 1_000_000, body=b"&" * 1_000_000, content_type=FORM),
+        Request(method, path, authorization=f"Basic {huge}", body=b"a=b", content_type=FORM),
+        Request(method, path, authorization=f"Bearer {huge}"),
+        Request(method, path, cookies={cookies.SESSION: huge}, content_type=huge),
+    ):
+        ask(request)
