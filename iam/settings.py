@@ -49,6 +49,7 @@ class Environment(BaseSettings):
     trusted_proxies: Annotated[tuple[str, ...], NoDecode] = ()
     throttle_exempt_networks: Annotated[tuple[str, ...], NoDecode] = ()
     outbound_allow: Annotated[tuple[str, ...], NoDecode] = ()
+    static_root: str = ""
     log_level: str = "INFO"
 
     ldap_urls: Annotated[tuple[str, ...], NoDecode] = ()
@@ -208,7 +209,7 @@ DATA_UPLOAD_MAX_NUMBER_FIELDS = 100
 DATA_UPLOAD_MAX_NUMBER_FILES = 0
 
 STATIC_URL = "/static/"
-STATIC_ROOT = BASE_DIR / "var" / "static"
+STATIC_ROOT = Path(IAM.static_root) if IAM.static_root else BASE_DIR / "var" / "static"
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.InMemoryStorage"},
     "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},

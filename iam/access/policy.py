@@ -112,7 +112,9 @@ def decide_admission(application: ApplicationPolicy, access: EffectiveAccess) ->
             if any(grant.role in application.admitted_roles for grant in access.grants):
                 return Admitted()
             return Refused("no_role")
-        case _ as unreachable:  # pragma: no cover -- a new kind of admission is an error until it is decided here
+        case (
+            _ as unreachable
+        ):  # pragma: no cover -- a new kind of admission is an error until it is decided here
             assert_never(unreachable)
 
 

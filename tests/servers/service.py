@@ -67,11 +67,12 @@ def running(kind: str) -> Iterator[Service]:
         as_owner = {**environment, "IAM_DATABASE_URL": owner}
         environment["IAM_DATABASE_URL"] = runtime
         _run(as_owner, "manage.py", "migrate", "--verbosity", "0")
+        _run(environment, "manage.py", "collectstatic", "--noinput", "--verbosity", "0")
         _run(environment, "-m", "tests.servers.organisation")
         process = subprocess.Popen(
             [Path(sys.executable).with_name("granian"), "--interface", "wsgi", "--host", "127.0.0.1", "--port", str(port),
              "--workers", "2", "--blocking-threads", "8", "--no-access-log", "iam.wsgi:application"],
-            cwd=ROOT, env=environment, stdout=(folder / "service.log").open("wb"), stderr=subprocess.STDOUT,
+            cwd=ROOT, env=environment, stdout=stack.enter_context((folder / "service.log").open("wb")), stderr=subprocess.STDOUT,
         )  # fmt: skip
         stack.callback(_stop, process)
         service = Service(environment["IAM_ISSUER"], environment, directory, folder)
@@ -107,6 +108,7 @@ def _environment(folder: Path, port: int, directory: slapd.Server) -> dict[str, 
         "DJANGO_SETTINGS_MODULE": "iam.settings",
         "PYTHONPATH": str(ROOT),
         "IAM_MODE": "test",
+        "IAM_STATIC_ROOT": str(folder / "static"),
         "IAM_ISSUER": f"http://localhost:{port}",
         "IAM_SECRET_KEY": secrets.token_urlsafe(64),
         "IAM_ENCRYPTION_KEYS": "k1:" + base64.b64encode(secrets.token_bytes(32)).decode(),

@@ -112,7 +112,9 @@ def _names(item: dict[str, Any]) -> dict[str, str]:  # Any: JSON
     return {f"name_{language}": item["names"][language] for language in ("ar", "fr", "en")}
 
 
-def _ensure(model: type[Any], key: dict[str, Any], values: dict[str, Any]) -> tuple[Any, bool]:  # Any: a model's row
+def _ensure(
+    model: type[Any], key: dict[str, Any], values: dict[str, Any]
+) -> tuple[Any, bool]:  # Any: a model's row
     """Return the row and whether it was made or changed; checked by the model's own rules."""
     row = model.objects.filter(**key).first() or model(**key)
     if row.pk and all(getattr(row, name) == value for name, value in values.items()):

@@ -14,9 +14,6 @@ from .messages import AuthorizationRequest, SessionFacts
 # acr values that can be asked for; the higher ones arrive with passkeys.
 ACR_VALUES = ("aal1", "aal2")
 
-# Clocks of this machine and of what stored a time differ by less than this; also the time a page takes to load.
-CLOCK_TOLERANCE = timedelta(seconds=1)
-
 
 class FlowError(StrEnum):
     """The registered errors that this decision can end with. Spec: OIDC Core §3.1.2.6."""
@@ -115,7 +112,7 @@ def _decide(
 ) -> Decision:
     if session is None or admission is None or requirement is None:
         return AskLogin("none")
-    since = request.started_at - CLOCK_TOLERANCE
+    since = request.started_at
     if request.hinted_sub and request.hinted_sub != session.sub:
         if session.password_at >= since:
             return Fail(FlowError.LOGIN_REQUIRED, "Somebody else signed in than the id_token_hint names.")

@@ -1,0 +1,304 @@
+"""The pages of signing in. Every request asks anew what is still needed; `flow.py` says which step that opens."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from math import ceil
+from typing import Any, assert_never
+from uuid import UUID
+
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.shortcuts import render
+from django.urls import reverse
+from django.utils.translation import get_language, ngettext
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_http_methods
+
+import mfa.service as mfa
+from iam.access.selectors import applications
+from iam.accounts import cookies
+from iam.accounts.models import LoginSession
+from iam.accounts.selectors import login_of
+from iam.accounts.services import find_live_session
+from iam.audit.facts import facts_of
+from iam.errors import Conflict
+from iam.oauth import interactions
+from iam.oauth.interactions import Parked
+from iam.oauth.protocol.messages import ErrorPage, Interaction, Response
+
+from . import flow as table
+from . import steps
+from .flow import Act, Page, Sent, Situation, Wish
+from .language import settle_language
+
+NAME_LENGTH_MAX = 256
+
+
+@require_http_methods(["GET"])
+def start(request: HttpRequest) -> HttpResponse:
+    """Begin a sign-in that no application asked for; it ends at the person's own page."""
+    now, browser = datetime.now(UTC), cookies.browser_of(request)
+    handle = interactions.park_visit(reverse("portal:home"), browser, now)
+    response = HttpResponseRedirect(reverse("login:flow", args=[handle]), status=303)
+    cookies.set_browser(response, browser)
+    return response
+
+
+@dataclass(slots=True)
+class Turn:
+    """One request of a flow: what is parked, who is signed in, and the secret that the browser must get."""
+
+    request: HttpRequest
+    parked: Parked
+    session: LoginSession | None
+    now: datetime
+    new_secret: str = ""
+
+    def answer(self, response: HttpResponse) -> HttpResponse:
+        """Give the browser its new secret with whatever is answered."""
+        if self.new_secret:
+            cookies.set_session(response, self.new_secret)
+        return response
+
+
+@require_http_methods(["GET", "POST"])
+def flow(request: HttpRequest, handle: str) -> HttpResponse:
+    """Show, and take, the next step of a parked request."""
+    now = datetime.now(UTC)
+    parked = interactions.load(handle, cookies.browser_of(request), now)
+    if parked is None:
+        settle_language(request)
+        return render(request, "login/gone.html", status=404)
+    session = find_live_session(
+        request.COOKIES.get(cookies.SESSION, ""), now, timedelta(minutes=settings.IAM_SESSION_IDLE_MINUTES)
+    )
+    turn = Turn(request, parked, session, now)
+    asked = parked.request.ui_locales if parked.request else ()
+    settle_language(request, session.user.language if session else "", asked)
+    if parked.request is not None:
+        request.form_targets.append(parked.request.redirect_uri)  # type: ignore[attr-defined]
+    try:
+        return _take(turn, _sent(request))
+    except Conflict:  # the session ended between two statements: begin at what is needed now
+        return HttpResponseRedirect(request.path, status=303)
+
+
+def _sent(request: HttpRequest) -> Sent:
+    posted = request.POST if request.method == "POST" else {}
+    decision = posted.get("decision", "")
+    return Sent(
+        is_post=request.method == "POST",
+        name=posted.get("username", "").strip()[:NAME_LENGTH_MAX],
+        has_password="password" in posted,
+        has_code=bool(posted.get("code", "").strip()),
+        by_recovery="recovery" in posted or "recovery" in request.GET,
+        has_enrolment="enrolment" in posted,
+        other_person="other" in request.GET,
+        wish=Wish(decision) if decision in set(Wish) else Wish.NONE,
+    )
+
+
+def _take(turn: Turn, sent: Sent) -> HttpResponse:
+    """Do what was sent, if the open step accepts it, and answer with what is needed then."""
+    if table.decide_first(sent):
+        return _password(turn, sent)
+    need = interactions.evaluate(turn.parked, turn.session, facts_of(turn.request), turn.now)
+    if not isinstance(need, Interaction):
+        return turn.answer(_finish(turn, need))
+    step = table.decide_step(_situation(turn, need), turn.now)
+    act = table.decide_act(step, sent)
+    if act is Act.LOOK or turn.session is None:
+        return _show(turn, need, sent)
+    facts = facts_of(turn.request)
+    match act:
+        case Act.TRY_CODE | Act.TRY_RECOVERY:
+            code = turn.request.POST.get("code", "")
+            outcome = steps.try_code(
+                turn.session, code, recovery=act is Act.TRY_RECOVERY, facts=facts, now=turn.now
+            )
+            return _after(turn, need, sent, outcome)
+        case Act.CONFIRM_ENROLMENT:
+            return _enrolment(turn, need, sent)
+        case Act.AGREE:
+            interactions.give_consent(turn.parked, turn.session, facts, turn.now)
+            return _reload(turn)
+        case Act.DECLINE:
+            return turn.answer(
+                _plain(interactions.refuse_consent(turn.parked, turn.session, facts, turn.now))
+            )
+        case Act.LEAVE:
+            return turn.answer(
+                _plain(interactions.release_refused(turn.parked, turn.session, facts, turn.now))
+            )
+        case Act.TRY_PASSWORD:
+            return _show(turn, need, sent)
+        case _:
+            assert_never(act)
+
+
+def _password(turn: Turn, sent: Sent) -> HttpResponse:
+    outcome = steps.try_password(
+        sent.name, turn.request.POST.get("password", ""), turn.session, facts_of(turn.request), turn.now
+    )
+    if isinstance(outcome, steps.Disabled):
+        return render(turn.request, "login/disabled.html", status=403)
+    if isinstance(outcome, steps.Down):
+        response = render(
+            turn.request, "login/directory_down.html", {"handle": turn.parked.handle}, status=503
+        )
+        response["Retry-After"] = "30"
+        return response
+    if isinstance(outcome, steps.SignedIn):
+        return _signed_in(turn, outcome)
+    need = interactions.evaluate(turn.parked, None, facts_of(turn.request), turn.now)
+    if not isinstance(need, Interaction):
+        return turn.answer(_finish(turn, need))
+    return _failed(turn, need, sent, outcome)
+
+
+def _after(turn: Turn, need: Interaction, sent: Sent, outcome: steps.CodeOutcome) -> HttpResponse:
+    if isinstance(outcome, steps.SignedIn):
+        return _signed_in(turn, outcome)
+    return _failed(turn, need, sent, outcome)
+
+
+def _enrolment(turn: Turn, need: Interaction, sent: Sent) -> HttpResponse:
+    if turn.session is None:
+        return _show(turn, need, sent)
+    try:
+        enrolment = UUID(turn.request.POST.get("enrolment", ""))
+    except ValueError:
+        return _show(turn, need, sent)
+    code = turn.request.POST.get("code", "")
+    outcome = steps.confirm_enrolment(turn.session, enrolment, code, facts_of(turn.request), turn.now)
+    if not isinstance(outcome, steps.Enrolled):
+        return _failed(turn, need, sent, outcome)
+    turn.new_secret = outcome.secret
+    context = _context(turn, need) | {"codes": outcome.recovery_codes}
+    return turn.answer(render(turn.request, "login/recovery_codes.html", context))
+
+
+def _signed_in(turn: Turn, outcome: steps.SignedIn) -> HttpResponse:
+    """Go on with the session as it is now; a finished flow goes straight to the application."""
+    turn.session, turn.new_secret = outcome.session, outcome.secret
+    turn.session.user.refresh_from_db()
+    need = interactions.evaluate(turn.parked, turn.session, facts_of(turn.request), turn.now)
+    if isinstance(need, Interaction):
+        return _reload(turn)
+    return turn.answer(_finish(turn, need))
+
+
+def _reload(turn: Turn) -> HttpResponse:
+    """Answer a post with a fresh look: reloading the next page must not send the form again."""
+    return turn.answer(HttpResponseRedirect(reverse("login:flow", args=[turn.parked.handle]), status=303))
+
+
+# -- pages --------------------------------------------------------------------------------------------------------
+
+
+def _situation(turn: Turn, need: Interaction) -> Situation:
+    session, asked = turn.session, turn.parked.request
+    return Situation(
+        need=need.need,
+        reason=need.reason,
+        known_name=login_of(session.user_id) if session else "",
+        hinted_name=asked.login_hint if asked else "",
+        has_factor=mfa.has_second_factor(str(session.user_id)) if session else False,
+        password_at=session.password_at if session else None,
+    )
+
+
+def _context(turn: Turn, need: Interaction) -> dict[str, Any]:  # Any: a template's context
+    language = get_language() or settings.LANGUAGE_CODE
+    application, owner = _application(need, language)
+    return {
+        "handle": turn.parked.handle,
+        "here": reverse("login:flow", args=[turn.parked.handle]),
+        "application": application,
+        "owner": owner,
+        "reason": need.reason,
+        "client": need.client,
+    }
+
+
+def _application(need: Interaction, language: str) -> tuple[str, str]:
+    """Return the name of what asks, in the page's language, and whom to turn to."""
+    if need.client is None:
+        return "", ""
+    if need.client.application is None:
+        return need.client.name, ""
+    (row,) = applications([need.client.application])
+    return row.name_in(language), row.owner_contact
+
+
+def _failed(turn: Turn, need: Interaction, sent: Sent, outcome: steps.Wrong | steps.Slowed) -> HttpResponse:
+    """Show the same step with what went wrong in words."""
+    code_step = sent.has_code
+    if isinstance(outcome, steps.Slowed):
+        minutes = max(1, ceil(outcome.wait.total_seconds() / 60)) if outcome.wait else 0
+        problem = (
+            ngettext("Too many tries. Wait {n} minute.", "Too many tries. Wait {n} minutes.", minutes).format(
+                n=minutes
+            )
+            if minutes
+            else _("Too many tries. Ask your office administrator to let you try again.")
+        )
+        response = _show(turn, need, sent, problem, status=429)
+        if outcome.wait is not None:
+            response["Retry-After"] = str(max(1, ceil(outcome.wait.total_seconds())))
+        return response
+    if not code_step:
+        problem = _("The name or password is not right. Check both and try again.")
+    elif outcome.clock_minutes:
+        problem = ngettext(
+            "Your phone's clock seems wrong by about {n} minute: set it to automatic.",
+            "Your phone's clock seems wrong by about {n} minutes: set it to automatic.",
+            abs(outcome.clock_minutes),
+        ).format(n=abs(outcome.clock_minutes))
+    elif sent.by_recovery:
+        problem = _("This recovery code did not work. Check it, or use another one.")
+    else:
+        problem = _(
+            "This code did not work. Wait for the next one. If it fails again, set your phone's clock to automatic."
+        )
+    return _show(turn, need, sent, problem)
+
+
+def _show(turn: Turn, need: Interaction, sent: Sent, problem: str = "", status: int = 200) -> HttpResponse:
+    situation = _situation(turn, need)
+    step = table.decide_step(situation, turn.now)
+    page = table.decide_page(step, situation, sent)
+    context = _context(turn, need) | {"problem": problem}
+    match page:
+        case Page.NAME:
+            context["name"] = sent.name or situation.hinted_name
+        case Page.PASSWORD:
+            context["name"] = table.decide_name(situation, sent)
+        case Page.CODE | Page.RECOVERY:
+            pass
+        case Page.ENROLMENT:
+            if turn.session is None:
+                raise ValueError("an enrolment needs a session")
+            label = login_of(turn.session.user_id)
+            context["enrolment"] = mfa.begin_totp(str(turn.session.user_id), label, turn.now)
+        case Page.CONSENT:
+            context["scopes"] = need.consent_scopes
+        case Page.REFUSED:
+            status = 403
+        case _:
+            assert_never(page)
+    return turn.answer(render(turn.request, f"login/{page.value}.html", context, status=status))
+
+
+def _finish(turn: Turn, done: Response | ErrorPage) -> HttpResponse:
+    if isinstance(done, ErrorPage):
+        context = {"error": done.error, "description": done.description, "client_id": done.client_id}
+        return render(turn.request, "portal/protocol_error.html", context, status=done.status)
+    return _plain(done)
+
+
+def _plain(done: Response) -> HttpResponse:
+    response = HttpResponse(done.body, status=done.status)
+    for name, value in done.headers:
+        response[name] = value
+    return response

@@ -1,0 +1,149 @@
+"""What every request gets: its facts, a language, and on the way out the headers of a page."""
+
+import ipaddress
+import uuid
+from collections.abc import Callable
+from urllib.parse import urlsplit
+
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse
+from django.utils import translation
+
+from iam.audit.facts import RequestFacts
+from iam.login.language import settle_language
+
+Handler = Callable[[HttpRequest], HttpResponse]
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+# No honest chain of proxies is longer; a header beyond this is an attack on whoever parses it (A41).
+FORWARDED_LENGTH_MAX = 2048
+FORWARDED_HOPS_MAX = 20
+
+
+class RequestFactsMiddleware:
+    """Number the request and find out where it came from. The number is ours: a client's could collide or mislead."""
+
+    def __init__(self, get_response: Handler) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        """Set `request.facts`; tell the number, so that support can find it."""
+        facts = RequestFacts(
+            request_id=str(uuid.uuid4()),
+            address=source_address(
+                request.META.get("REMOTE_ADDR", ""), request.META.get("HTTP_X_FORWARDED_FOR", "")
+            ),
+            user_agent=request.META.get("HTTP_USER_AGENT", "")[:200],
+        )
+        request.facts = facts  # type: ignore[attr-defined]
+        response = self.get_response(request)
+        response["X-Request-Id"] = facts.request_id
+        return response
+
+
+def source_address(remote: str, forwarded: str) -> str:
+    """Return the address of who asks, "" when there is none.
+
+    `forwarded` is believed only from a trusted proxy, and only up to the first hop that is none. A header with
+    anything in it that is no address is not believed at all: the proxy itself is then the source, so that
+    garbage shares one throttle instead of escaping all of them.
+    """
+    peer = _parsed(remote)
+    if peer is None:
+        return ""
+    if not forwarded or not _is_trusted(peer):
+        return str(peer)
+    hops = forwarded.split(",") if len(forwarded) <= FORWARDED_LENGTH_MAX else []
+    if not 0 < len(hops) <= FORWARDED_HOPS_MAX:
+        return str(peer)
+    source = peer
+    for hop in reversed(hops):
+        address = _parsed(hop.strip())
+        if address is None:
+            return str(peer)
+        source = address
+        if not _is_trusted(address):
+            break
+    return str(source)
+
+
+def _parsed(text: str) -> Address | None:
+    """Read an address; with a zone it is none that means anything here."""
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return None
+    if isinstance(address, ipaddress.IPv6Address):
+        return None if address.scope_id else address.ipv4_mapped or address
+    return address
+
+
+def _is_trusted(address: Address) -> bool:
+    return any(
+        address.version == network.version and address in network for network in settings.IAM_TRUSTED_PROXIES
+    )
+
+
+class LanguageMiddleware:
+    """Choose a language by cookie and browser; pages that know the person or the request choose again (language.py)."""
+
+    def __init__(self, get_response: Handler) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        """Activate the language for this request only, and say it in the answer."""
+        before = translation.get_language()
+        settle_language(request)
+        try:
+            response = self.get_response(request)
+            if response.get("Content-Type", "").startswith("text/html"):
+                response["Content-Language"] = translation.get_language() or settings.LANGUAGE_CODE
+            return response
+        finally:
+            translation.activate(before) if before else translation.deactivate()
+
+
+class PageHeadersMiddleware:
+    """Say to the browser what a page of ours may do: nothing but be read and sent back to us.
+
+    A view adds to `request.form_targets` where its forms may lead in the end: Chromium applies `form-action` to
+    every redirect that follows a post (https://github.com/w3c/webappsec-csp/issues/8).
+    """
+
+    def __init__(self, get_response: Handler) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        """Add the headers; an answer of the protocol keeps what its endpoint said."""
+        request.form_targets = []  # type: ignore[attr-defined]
+        response = self.get_response(request)
+        if not response.get("Content-Type", "").startswith("text/html"):
+            response.setdefault("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
+            return response
+        targets = request.form_targets  # type: ignore[attr-defined]
+        response["Content-Security-Policy"] = content_security_policy(targets)
+        response["Permissions-Policy"] = (
+            "camera=(), geolocation=(), microphone=(), payment=(), usb=(), publickey-credentials-get=(self)"
+        )
+        response.setdefault("Cache-Control", "no-store")
+        return response
+
+
+def content_security_policy(targets: list[str]) -> str:
+    """Return the policy of a page whose forms may end at these addresses."""
+    sources = " ".join(dict.fromkeys(["'self'", *(form_source(target) for target in targets)]))
+    return (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+        f"form-action {sources}; frame-ancestors 'none'; base-uri 'none'"
+    )
+
+
+def form_source(uri: str) -> str:
+    """Return the CSP source of a registered address: its origin, or its scheme where CSP cannot write the host.
+
+    CSP has no form for an IPv6 literal nor for a private scheme's host. Spec: CSP3 §2.3.1 (host-source).
+    """
+    parts = urlsplit(uri)
+    if parts.scheme not in {"http", "https"} or not parts.hostname or ":" in parts.hostname:
+        return f"{parts.scheme}:"
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"

@@ -1,0 +1,145 @@
+"""Pages that belong to no sign-in: who I am, signing out, the language, and what went wrong."""
+
+from datetime import UTC, datetime, timedelta
+
+from django.conf import settings
+from django.core import signing
+from django.db import transaction
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.shortcuts import render
+from django.urls import reverse
+from django.utils.http import url_has_allowed_host_and_scheme
+from django.utils.translation import get_language
+from django.views.decorators.http import require_http_methods, require_POST
+
+from iam.access.models import Office, Role
+from iam.access.policy import Admitted, Level, decide_admission
+from iam.access.selectors import application_policy, applications, effective_access
+from iam.accounts import cookies
+from iam.accounts.models import LoginSession
+from iam.accounts.services import end_session, find_live_session
+from iam.audit.facts import facts_of
+from iam.oauth.state import DatabaseState
+from iam.oauth.views import RETURN_SALT
+
+from .middleware import settle_language
+
+RETURN_SECONDS = 1800
+
+
+def _session(request: HttpRequest, now: datetime) -> LoginSession | None:
+    return find_live_session(
+        request.COOKIES.get(cookies.SESSION, ""), now, timedelta(minutes=settings.IAM_SESSION_IDLE_MINUTES)
+    )
+
+
+@require_http_methods(["GET"])
+def home(request: HttpRequest) -> HttpResponse:
+    """Show who is signed in, the roles held where, and the applications that are open to them."""
+    now = datetime.now(UTC)
+    session = _session(request, now)
+    if session is None:
+        return HttpResponseRedirect(reverse("login:start"), status=303)
+    required = DatabaseState().own_requirement(session.user_id, now)
+    if required.level is Level.AAL2 and session.factor_at is None:
+        return HttpResponseRedirect(reverse("login:start"), status=303)
+    tongue = settle_language(request, session.user.language)
+    access = effective_access(session.user_id, now)
+    offices = Office.objects.in_bulk(
+        [code for code in {access.office, *(grant.office for grant in access.grants)} if code],
+        field_name="code",
+    )
+    roles = Role.objects.in_bulk([grant.role for grant in access.grants], field_name="code")
+    context = {
+        "person": session.user,
+        "office": offices[access.office].name_in(tongue) if access.office else "",
+        "grants": [
+            (roles[grant.role].name_in(tongue), offices[grant.office].name_in(tongue))
+            for grant in access.grants
+        ],
+        "applications": [
+            (row.name_in(tongue), row.url)
+            for row in applications()
+            if isinstance(decide_admission(application_policy(row.code), access), Admitted)
+        ],
+    }
+    return render(request, "portal/home.html", context)
+
+
+@require_POST
+def language(request: HttpRequest) -> HttpResponse:
+    """Keep an explicit choice of language, and go back to where it was made."""
+    chosen = request.POST.get("language", "")
+    back = request.POST.get("next", "")
+    if not back.startswith("/") or not url_has_allowed_host_and_scheme(back, allowed_hosts=None):
+        back = reverse("portal:home")
+    response = HttpResponseRedirect(back, status=303)
+    if chosen in dict(settings.LANGUAGES):
+        response.set_cookie(
+            settings.LANGUAGE_COOKIE_NAME,
+            chosen,
+            max_age=31_536_000,
+            secure=settings.IAM_HTTPS,
+            httponly=True,
+            samesite="Lax",
+        )
+    return response
+
+
+@require_http_methods(["GET", "POST"])
+def sign_out(request: HttpRequest) -> HttpResponse:
+    """Ask whether to sign out, and do it: a link of anybody else's could not."""
+    now = datetime.now(UTC)
+    session = _session(request, now)
+    settle_language(request, session.user.language if session else "")
+    target = _return_to(request.POST.get("to", "") or request.GET.get("to", ""))
+    if request.method == "GET":
+        if target:
+            request.form_targets.append(target)  # type: ignore[attr-defined]
+        return render(request, "portal/sign_out.html", {"to": request.GET.get("to", ""), "session": session})
+    facts = facts_of(request)
+    if session is not None:
+        with transaction.atomic():
+            end_session(
+                session.pk, reason="signed_out", now=now, request_id=facts.request_id, source=facts.address
+            )
+    response = HttpResponseRedirect(target or reverse("portal:signed_out"), status=303)
+    cookies.end_session(response)
+    return response
+
+
+def _return_to(signed: str) -> str:
+    """Return the application's address that the logout endpoint checked and signed, or ""."""
+    try:
+        return str(signing.loads(signed, salt=RETURN_SALT, max_age=RETURN_SECONDS)) if signed else ""
+    except signing.BadSignature:
+        return ""
+
+
+@require_http_methods(["GET"])
+def signed_out(request: HttpRequest) -> HttpResponse:
+    """Say that nobody is signed in here."""
+    return render(request, "portal/signed_out.html")
+
+
+# -- errors -------------------------------------------------------------------------------------------------------
+
+
+def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
+    """Say that the form was not one of ours, or that the browser keeps no cookies."""
+    return render(request, "portal/csrf.html", {"language": get_language()}, status=403)
+
+
+def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """Say that the request could not be read."""
+    return render(request, "portal/error.html", {"kind": "bad"}, status=400)
+
+
+def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """Say that there is no such page."""
+    return render(request, "portal/error.html", {"kind": "missing"}, status=404)
+
+
+def broken(request: HttpRequest) -> HttpResponse:
+    """Say that something broke here; the number finds it in the log."""
+    return render(request, "portal/error.html", {"kind": "broken"}, status=500)
