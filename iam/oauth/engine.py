@@ -40,8 +40,10 @@ def handle(request: Request, state: State, now: datetime) -> Answer:
         state.tally(request.source, problem.client_id, problem.error, now)
         return ErrorPage(problem.status, problem.error, problem.description, problem.client_id)
     except BearerError as problem:
+        state.tally(request.source, "", problem.reason or "no_token", now)
         return bearer_error_response(problem, request.request_id, "openid" if problem.status == 403 else "")
     except OAuthError as problem:
         if request.path == "/userinfo":  # a form that could not be read
+            state.tally(request.source, "", problem.reason, now)
             return bearer_error_response(problem, request.request_id)
         return error_response(problem, request.request_id)

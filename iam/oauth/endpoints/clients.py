@@ -8,20 +8,22 @@ from iam.oauth.ports import State
 from iam.oauth.protocol.client_auth import authenticate, read_credentials
 from iam.oauth.protocol.errors import OAuthError
 from iam.oauth.protocol.messages import ClientFacts, Request
-from iam.oauth.protocol.parameters import Parameters
+from iam.oauth.protocol.parameters import Parameters, parse_form
 
 
-def authenticated_client(request: Request, state: State, form: Parameters, now: datetime) -> ClientFacts:
-    """Return the client that sent the form.
+def authenticated_client(request: Request, state: State, now: datetime) -> tuple[ClientFacts, Parameters]:
+    """Return the client that sent a form, and the form, of which only what names the client was judged.
 
     Raises: OAuthError, after the refusal was counted: the caller is nobody we know.
     """
     claimed = ""
     try:
+        form = parse_form(request)
+        form.require_clean("client_id", "client_secret")
         credentials = read_credentials(request.authorization, form)
         client = state.client(credentials.client_id)
         claimed = client.client_id if client else ""
-        return authenticate(credentials, client, state.secret_digest)
+        return authenticate(credentials, client, state.secret_digest), form
     except OAuthError as problem:
         state.tally(request.source, claimed, problem.reason, now)
         raise
@@ -31,12 +33,19 @@ def authenticated_client(request: Request, state: State, form: Parameters, now: 
 def refusals_recorded(
     request: Request, state: State, client: ClientFacts, action: str, now: datetime
 ) -> Iterator[None]:
-    """Record a refusal of an authenticated client as one audit event, and let it pass on."""
+    """Record a refusal of an authenticated client as one audit event, and let it pass on.
+
+    Anybody can call themselves by a public client's name: such refusals are counted, not recorded, or a
+    stranger could fill the audit, of which nothing is ever deleted.
+    """
     try:
         yield
     except OAuthError as problem:
-        # A replay has its own event, written with what it revoked.
-        if not problem.reason.endswith("_replayed"):
+        if problem.reason.endswith("_replayed"):
+            pass  # a replay has its own event, written with what it revoked
+        elif client.auth_method == "none":
+            state.tally(request.source, client.client_id, problem.reason, now)
+        else:
             state.record(
                 action,
                 "refused",

@@ -9,7 +9,6 @@ from iam.oauth.protocol import refresh_tokens
 from iam.oauth.protocol.claims import seconds
 from iam.oauth.protocol.errors import InvalidClient, OAuthError
 from iam.oauth.protocol.messages import ClientFacts, Request, Response, json_response
-from iam.oauth.protocol.parameters import parse_form
 
 from .clients import authenticated_client, refusals_recorded
 
@@ -21,13 +20,12 @@ def introspect(request: Request, state: State, now: datetime) -> Response:
 
     Raises: OAuthError: invalid_request, invalid_client. Spec: RFC 7662 §2.1, §2.2, §4 (no token scanning).
     """
-    form = parse_form(request)
-    form.require_clean()
-    client = authenticated_client(request, state, form, now)
-    if client.auth_method == "none":
-        # Anybody can call themselves by a public client's name (RFC 7662 §2.1: authorization is required).
-        raise InvalidClient("A public client cannot introspect.", reason="public_client")
+    client, form = authenticated_client(request, state, now)
     with refusals_recorded(request, state, client, "client:token:introspect", now):
+        if client.auth_method == "none":
+            # Anybody can call themselves by a public client's name (RFC 7662 §2.1: authorization is required).
+            raise InvalidClient("A public client cannot introspect.", reason="public_client")
+        form.require_clean()
         token = form.get("token")
         if token is None:
             raise OAuthError("invalid_request", "token is missing.")

@@ -9,7 +9,6 @@ from iam.oauth.protocol.claims import ACCESS_TOKEN_LIFE, ACCESS_TOKEN_TYP
 from iam.oauth.protocol.errors import OAuthError
 from iam.oauth.protocol.jose import BadToken, verify
 from iam.oauth.protocol.messages import NO_STORE, ClientFacts, Request, Response
-from iam.oauth.protocol.parameters import parse_form
 
 from .clients import authenticated_client, refusals_recorded
 
@@ -19,10 +18,9 @@ def revoke(request: Request, state: State, now: datetime) -> Response:
 
     Raises: OAuthError: invalid_request, invalid_client. Spec: RFC 7009 §2.1, §2.2.
     """
-    form = parse_form(request)
-    form.require_clean()
-    client = authenticated_client(request, state, form, now)
+    client, form = authenticated_client(request, state, now)
     with refusals_recorded(request, state, client, "client:token:revoke", now):
+        form.require_clean()
         token = form.get("token")
         if token is None:
             raise OAuthError("invalid_request", "token is missing.")

@@ -7,7 +7,7 @@ from iam.oauth.grants import client_credentials, code, refresh
 from iam.oauth.ports import State
 from iam.oauth.protocol.errors import OAuthError
 from iam.oauth.protocol.messages import ClientFacts, Request, Response
-from iam.oauth.protocol.parameters import Parameters, parse_form
+from iam.oauth.protocol.parameters import Parameters
 
 from .clients import authenticated_client, refusals_recorded
 
@@ -24,10 +24,9 @@ def token(request: Request, state: State, now: datetime) -> Response:
 
     Raises: OAuthError. Spec: RFC 6749 §5.2.
     """
-    form = parse_form(request)
-    form.require_clean()
-    client = authenticated_client(request, state, form, now)
+    client, form = authenticated_client(request, state, now)
     with refusals_recorded(request, state, client, "client:token:issue", now):
+        form.require_clean()
         grant_type = form.get("grant_type")
         if grant_type is None:
             raise OAuthError("invalid_request", "grant_type is missing.")

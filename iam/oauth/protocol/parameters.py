@@ -45,19 +45,21 @@ class Parameters(Mapping[str, str]):
     def __len__(self) -> int:
         return len(self._values)
 
-    def require_clean(self) -> None:
-        """Refuse doubled and unusable parameters.
+    def require_clean(self, *only: str) -> None:
+        """Refuse doubled and unusable parameters: all of them, or those named.
 
         Raises: OAuthError invalid_request.
         """
-        if self.doubled:
+        doubled = self.doubled.intersection(only) if only else self.doubled
+        unusable = self.unusable.intersection(only) if only else self.unusable
+        if doubled:
             raise OAuthError(
-                "invalid_request", f"Parameter given twice: {_names(self.doubled)}.", reason="doubled"
+                "invalid_request", f"Parameter given twice: {_names(doubled)}.", reason="doubled"
             )
-        if self.unusable:
+        if unusable:
             raise OAuthError(
                 "invalid_request",
-                f"Parameter too long or not valid UTF-8 text: {_names(self.unusable)}.",
+                f"Parameter too long or not valid UTF-8 text: {_names(unusable)}.",
                 reason="unusable",
             )
 
