@@ -1,6 +1,4 @@
-"""What the sign-in remembers between two requests: failures, and which steps were answered already."""
-
-from typing import ClassVar
+"""What the sign-in remembers between two requests: failures."""
 
 from django.db import models
 
@@ -19,21 +17,3 @@ class ThrottleCounter(models.Model):
 
     def __str__(self) -> str:
         return f"{self.key[:24]}: {self.failures}"
-
-
-class StepReceipt(models.Model):
-    """A step that was answered, for a browser that may not have received the answer and asks again.
-
-    `answer_mac` ties it to what was typed: a retry is the same form once more, nothing else is.
-    """
-
-    key = models.CharField(max_length=64, primary_key=True)
-    session_id = models.UUIDField()
-    answer_mac = models.CharField(max_length=64, blank=True)
-    at = models.DateTimeField()
-
-    class Meta:
-        indexes: ClassVar = [models.Index(fields=["at"], name="step_receipt_by_time")]
-
-    def __str__(self) -> str:
-        return self.key[:8]
