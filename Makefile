@@ -44,11 +44,11 @@ check: ## the fast half: style, types, architecture, Django's checks, missing mi
 	@$(MAKE) --no-print-directory messages
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
-	$(PY) -m deploy.environment production .venv/bin/mypy iam directory mfa
+	$(PY) -m deploy.environment offline .venv/bin/mypy iam directory mfa
 	.venv/bin/lint-imports
 	$(PY) -m deploy.environment production $(PY) manage.py check --fail-level WARNING
 	$(PY) -m deploy.environment production $(PY) manage.py check --deploy --fail-level WARNING
-	$(PY) -m deploy.environment production $(PY) manage.py makemigrations --check --dry-run
+	$(PY) -m deploy.environment offline $(PY) manage.py makemigrations --check --dry-run
 	$(PYTEST) $(PARALLEL) tests/unit tests/meta
 
 bench: ## figures beside this machine's raw limits

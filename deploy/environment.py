@@ -1,4 +1,4 @@
-"""Run a command in an example environment: `python -m deploy.environment production COMMAND…`.
+"""Run a command in an example environment: `python -m deploy.environment production|offline COMMAND…`.
 
 The values are examples: enough for the system checks to judge production's settings, good for nothing else.
 """
@@ -26,12 +26,20 @@ def production() -> dict[str, str]:
     }
 
 
+def offline() -> dict[str, str]:
+    """Return what a command needs that only looks at the code: no database server is asked for anything."""
+    return {**production(), "IAM_MODE": "test", "IAM_DATABASE_URL": "sqlite:////nowhere/iam.sqlite3"}
+
+
+KINDS = {"production": production, "offline": offline}
+
+
 def main() -> None:
     """Replace this process by the command."""
-    if len(sys.argv) < 3 or sys.argv[1] != "production":
-        raise SystemExit("usage: python -m deploy.environment production COMMAND [ARGUMENT…]")
+    if len(sys.argv) < 3 or sys.argv[1] not in KINDS:
+        raise SystemExit(f"usage: python -m deploy.environment {'|'.join(KINDS)} COMMAND [ARGUMENT…]")
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("IAM_")}
-    os.execvpe(sys.argv[2], sys.argv[2:], {**inherited, **production()})
+    os.execvpe(sys.argv[2], sys.argv[2:], {**inherited, **KINDS[sys.argv[1]]()})
 
 
 if __name__ == "__main__":

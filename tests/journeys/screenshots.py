@@ -51,6 +51,9 @@ def walk(browser: Browser, demo: dict, language: str, width: int, scheme: str) -
     page.goto(demo["applications"][0]["url"])
     take("app-start")
     page.locator("#sign-in").click()
+    page.locator(
+        f".languages button[value={language}]"
+    ).click()  # an explicit choice: the profile's comes second
     take("name")
     give_password(page, "newcomer", "wrong-password-on-purpose")
     take("password-wrong")
