@@ -28,7 +28,7 @@ def production() -> dict[str, str]:
 
 def offline() -> dict[str, str]:
     """Return what a command needs that only looks at the code: no database server is asked for anything."""
-    return {**production(), "IAM_MODE": "test", "IAM_DATABASE_URL": "sqlite:////nowhere/iam.sqlite3"}
+    return {**production(), "IAM_MODE": "test", "IAM_DATABASE_URL": "sqlite:///:memory:"}
 
 
 KINDS = {"production": production, "offline": offline}

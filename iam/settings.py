@@ -81,9 +81,10 @@ def _database(url: str) -> dict[str, Any]:  # Any: Django's own shape
     """Turn `sqlite:///path` or `postgresql://user:password@host:port/name` into Django's shape."""
     parts = urlsplit(url)
     if parts.scheme == "sqlite":
+        path = unquote(parts.path)
         return {
             "ENGINE": "django.db.backends.sqlite3",
-            "NAME": unquote(parts.path) or str(BASE_DIR / "var" / "iam.sqlite3"),
+            "NAME": ":memory:" if path in {"", "/:memory:"} else path,
             "OPTIONS": {
                 # A writer takes its lock at BEGIN: two requests that read first and write later would
                 # otherwise fail each other with "database is locked" whatever the time-out.
