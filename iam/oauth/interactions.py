@@ -14,6 +14,7 @@ from django.db import transaction
 from iam.access.policy import Level
 from iam.accounts.models import LoginSession
 from iam.audit.facts import RequestFacts
+from iam.errors import Conflict
 
 from .endpoints.authorize import Agreement, proceed, refuse
 from .models import Consent, ParkedRequest
@@ -32,6 +33,7 @@ from .protocol.messages import (
     SessionFacts,
     redirect,
 )
+from .protocol.redirects import is_registered
 from .state import DatabaseState, session_value
 
 # Long enough to fetch a phone in another room over a slow line (US-12: at least 20 minutes).
@@ -104,6 +106,8 @@ def evaluate(parked: Parked, session: LoginSession | None, facts: RequestFacts, 
     """Return the answer for the application, or what is still needed.
 
     A Response finishes the flow: the parked request is gone, so that a replayed form cannot make a second code.
+    What was checked of the client when the request came is checked again: it may have been changed since (A24).
+    Raises: Conflict when another answer was faster; nothing of this one is kept.
     """
     state = DatabaseState()
     if parked.request is None:
@@ -111,12 +115,24 @@ def evaluate(parked: Parked, session: LoginSession | None, facts: RequestFacts, 
     client, request = _needed(parked)
     if not client.enabled:
         return ErrorPage(400, "unauthorized_client", "This client is switched off.", client.client_id)
+    if "authorization_code" not in client.grant_types or not is_registered(
+        request.redirect_uri, client.redirect_uris
+    ):
+        return ErrorPage(
+            400, "invalid_request", "redirect_uri is no longer registered for this client.", client.client_id
+        )
     answer = proceed(
         _engine_request(facts), state, client, request, _session_facts(session), parked.agreement, now
     )
     if isinstance(answer, Response):
-        ParkedRequest.objects.filter(pk=parked.pk).delete()
+        _end(parked)
     return answer
+
+
+def _end(parked: Parked) -> None:
+    """Take a parked request away, once: of two answers at the same time one is undone."""
+    if not ParkedRequest.objects.filter(pk=parked.pk).delete()[0]:
+        raise Conflict("This sign-in was finished already.", code="flow_finished")
 
 
 def _evaluate_visit(
@@ -128,7 +144,7 @@ def _evaluate_visit(
     requirement = state.own_requirement(session.user_id, now)
     if requirement.level is Level.AAL2 and session.factor_at is None:
         return Interaction(Need.FACTOR, None, requirement=requirement, reason="policy")
-    ParkedRequest.objects.filter(pk=parked.pk).delete()
+    _end(parked)
     return redirect(parked.next_path, {})
 
 
@@ -167,7 +183,7 @@ def _turn_away(
     problem = OAuthError("access_denied", description, reason=reason)
     target = Target(client, request.redirect_uri, request.state)
     response = refuse(_engine_request(facts), DatabaseState(), target, _session_facts(session), problem, now)
-    ParkedRequest.objects.filter(pk=parked.pk).delete()
+    _end(parked)
     return response
 
 
