@@ -6,7 +6,7 @@ from datetime import datetime
 
 from iam.oauth.ports import State
 from iam.oauth.protocol.client_auth import authenticate, read_credentials
-from iam.oauth.protocol.errors import OAuthError
+from iam.oauth.protocol.errors import InvalidClient, OAuthError
 from iam.oauth.protocol.messages import ClientFacts, Request
 from iam.oauth.protocol.parameters import Parameters, parse_form
 
@@ -20,10 +20,14 @@ def authenticated_client(request: Request, state: State, now: datetime) -> tuple
     try:
         form = parse_form(request)
         form.require_clean("client_id", "client_secret")
-        credentials = read_credentials(request.authorization, form)
-        client = state.client(credentials.client_id)
-        claimed = client.client_id if client else ""
-        return authenticate(credentials, client, state.secret_digest), form
+        try:
+            credentials = read_credentials(request.authorization, form)
+            client = state.client(credentials.client_id)
+            claimed = client.client_id if client else ""
+            return authenticate(credentials, client, state.secret_digest), form
+        except InvalidClient:
+            form.require_clean()  # to a stranger a broken form is a broken form
+            raise
     except OAuthError as problem:
         state.tally(request.source, claimed, problem.reason, now)
         raise
