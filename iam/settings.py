@@ -204,7 +204,9 @@ SECURE_HSTS_SECONDS = 63072000 if IAM_HTTPS else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = IAM_HTTPS
 SECURE_HSTS_PRELOAD = IAM_HTTPS
 SECURE_SSL_REDIRECT = False  # the reverse proxy's work: behind it every request looks like http
-SILENCED_SYSTEM_CHECKS = ["security.W008"]  # which asks for the redirect that the line above leaves to the proxy
+SILENCED_SYSTEM_CHECKS = [
+    "security.W008"
+]  # which asks for the redirect that the line above leaves to the proxy
 CSRF_TRUSTED_ORIGINS = [IAM_ISSUER] if IAM_ISSUER else []  # for the same reason: the browser says https
 X_FRAME_OPTIONS = "DENY"
 DATA_UPLOAD_MAX_MEMORY_SIZE = 262_144

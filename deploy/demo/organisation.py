@@ -80,7 +80,7 @@ def build_people(seed: str) -> list[DemoPerson]:
         _person(seed, "central.admin", "Layla Mansour", "ليلى منصور", "HQ-ADF-ITD-SEC", "ar", factor=True, groups=("central-admins",)),
         _person(seed, "gone", "Karim Nasser", "كريم ناصر", "BRU", "en", disabled=True),
     ]  # fmt: skip
-    rng = random.Random(seed)
+    rng = random.Random(seed)  # noqa: S311 -- which name works where; passwords are derived elsewhere
     taken = {person.login for person in named}
     units = [office["code"] for office in load_offices() if office["code"].startswith("HQ-")]
     places = [code for code in OVERSEAS for _ in range(8)] + [code for code in units for _ in range(2)]
@@ -90,14 +90,20 @@ def build_people(seed: str) -> list[DemoPerson]:
         (given, given_ar), (family, family_ar) = pairs[number]
         login = _login(given, family, taken)
         taken.add(login)
-        language = {"NIM": "fr", "BRU": "fr", "GVA": "fr", "NYC": "en", "KBL": "en", "MGQ": "en"}.get(place, "ar")
+        language = {"NIM": "fr", "BRU": "fr", "GVA": "fr", "NYC": "en", "KBL": "en", "MGQ": "en"}.get(
+            place, "ar"
+        )
         groups = ("finance-payers",) if place == "HQ-ADF-FIN" else ("registrars",) if number % 5 == 0 else ()
         named.append(
-            _person(seed, login, f"{given} {family}", f"{given_ar} {family_ar}", place, language, groups=groups)
+            _person(
+                seed, login, f"{given} {family}", f"{given_ar} {family_ar}", place, language, groups=groups
+            )
         )
-    for number in range(1, LOAD_PEOPLE + 1):
-        named.append(_person(seed, f"load{number:02}", f"Load {number:02}", f"حمل {number:02}", "TEST", "en"))
-    return named
+    load = (
+        _person(seed, f"load{number:02}", f"Load {number:02}", f"حمل {number:02}", "TEST", "en")
+        for number in range(1, LOAD_PEOPLE + 1)
+    )
+    return [*named, *load]
 
 
 def _person(
@@ -128,7 +134,9 @@ def _login(given: str, family: str, taken: set[str]) -> str:
 def build_groups(people: list[DemoPerson]) -> list[Group]:
     """Return the groups: staff of each office inside staff of a region inside staff of all; others by name."""
     staffed = sorted({person.office for person in people})
-    by_office = [Group(f"staff-{code}", tuple(p.login for p in people if p.office == code)) for code in staffed]
+    by_office = [
+        Group(f"staff-{code}", tuple(p.login for p in people if p.office == code)) for code in staffed
+    ]
     overseas = Group("staff-overseas", (), tuple(f"staff-{code}" for code in staffed if code in OVERSEAS))
     rest = Group("staff-headquarters", (), tuple(f"staff-{code}" for code in staffed if code not in OVERSEAS))
     everyone = Group("staff-all", (), ("staff-overseas", "staff-headquarters"))
@@ -147,7 +155,9 @@ def build_ldif(people: list[DemoPerson], hash_password: Any) -> str:  # Any: a f
         members = [by_login[login].dn for login in group.people]
         members += [f"cn={name},{GROUPS_DN}" for name in group.groups]
         lines = "\n".join(f"member: {member}" for member in members)
-        blocks.append(f"dn: cn={group.name},{GROUPS_DN}\nobjectClass: groupOfNames\ncn: {group.name}\n{lines}")
+        blocks.append(
+            f"dn: cn={group.name},{GROUPS_DN}\nobjectClass: groupOfNames\ncn: {group.name}\n{lines}"
+        )
     return "\n\n".join(blocks) + "\n"
 
 
@@ -211,20 +221,22 @@ def build_seed(source: str) -> dict[str, Any]:  # Any: JSON
         "applications": APPLICATIONS,
         "roles": ROLES,
         "group_mappings": [{"source": source, **mapping} for mapping in GROUP_ROLES],
-        "office_mappings": [{"source": source, "ou": office["code"], "office": office["code"]} for office in offices],
+        "office_mappings": [
+            {"source": source, "ou": office["code"], "office": office["code"]} for office in offices
+        ],
     }
 
 
 def expected_roles(person: DemoPerson) -> list[dict[str, Any]]:  # Any: JSON
     """Return a person's roles in the form of the `access` claim, every application's, sorted."""
     held = [{"role": "staff", "office": person.office, "subtree": False}]
-    for mapping in GROUP_ROLES:
-        if mapping["group"] in person.groups:
-            held.append(
-                {
-                    "role": mapping["role"],
-                    "office": mapping.get("office", person.office),
-                    "subtree": mapping.get("subtree", False),
-                }
-            )
+    held += [
+        {
+            "role": mapping["role"],
+            "office": mapping.get("office", person.office),
+            "subtree": mapping.get("subtree", False),
+        }
+        for mapping in GROUP_ROLES
+        if mapping["group"] in person.groups
+    ]
     return sorted(held, key=lambda one: (str(one["role"]), str(one["office"])))

@@ -7,85 +7,46 @@ stopped all that it started, and with another status and one sentence when somet
 import argparse
 import base64
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
 import os
+import resource
 import secrets
 import shutil
-import signal
 import socket
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from deploy.demo import organisation, slapd, testca
 from deploy.demo.prepare import new_secrets
+from deploy.demo.processes import (
+    Asked,
+    Supervisor,
+    Trouble,
+    clear_leftovers,
+    listen_for_signals,
+    say,
+    stop_listening,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 VAR = ROOT / "var"
 BIN = Path(sys.executable).parent
-STOP_SECONDS = 8.0  # of the ten that are promised
-START_SECONDS = 60.0
+# Whoever sits on the other address of `localhost` would be answering some of our visitors.
+LOOPBACK = ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1"))
 APPLICATIONS = (("correspondence", "Correspondence", 1), ("finance", "Finance", 2))
-
-
-class Trouble(Exception):
-    """One sentence for the person at the terminal."""
-
-
-class Asked(BaseException):
-    """Somebody asked us to stop."""
-
-
-def say(text: str) -> None:
-    """Print one line at once."""
-    print(text, flush=True)
-
-
-# -- what is left from before -----------------------------------------------------------------------------------
-
-
-def started_at(pid: int) -> str:
-    """Return when a process began, in the kernel's ticks; "" when there is none. With it a pid is unmistakable."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19]
-    except (OSError, IndexError):
-        return ""
-
-
-def clear_leftovers() -> None:
-    """End what a killed supervisor left running; a foreign process with a recycled number is left alone."""
-    ledger = VAR / "processes.json"
-    try:
-        known = json.loads(ledger.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return
-    alive = [one for one in known if started_at(one["pid"]) == one["started"]]
-    for one in alive:
-        say(f"ending {one['name']}, left from a run that was killed")
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.kill(one["pid"], signal.SIGTERM)
-    deadline = time.monotonic() + 5
-    while any(started_at(one["pid"]) == one["started"] for one in alive) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    for one in alive:
-        if started_at(one["pid"]) == one["started"]:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(one["pid"], signal.SIGKILL)
-    ledger.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
 def only_one() -> Iterator[None]:
     """Refuse a second run on the same `var/`."""
-    with (VAR / "run.lock").open("w") as lock:
+    with (VAR / "run.lock").open("a") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -98,10 +59,11 @@ def only_one() -> Iterator[None]:
 
 
 def prepare_folder() -> None:
-    """Make `var/`; others may pass through it (slapd runs as another user), but not look into it."""
+    """Make `var/`, for its owner only: slapd, another user, is led into its own part before it becomes that."""
+    os.umask(0o077)
     try:
         VAR.mkdir(exist_ok=True)
-        VAR.chmod(0o711)
+        VAR.chmod(0o700)
         (VAR / "log").mkdir(exist_ok=True, mode=0o700)
         probe = VAR / ".writable"
         probe.touch()
@@ -114,21 +76,35 @@ def check_tools() -> None:
     """Refuse to begin half of it."""
     if not (BIN / "granian").exists():
         raise Trouble("granian is missing from .venv; remove .venv and run `make run` again.")
-    if shutil.which("slapd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin:/usr/libexec") is None:
+    if (
+        shutil.which("slapd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin:/usr/libexec")
+        is None
+    ):
         raise Trouble("slapd is missing; `make run` installs it as root or with sudo.")
 
 
 def check_ports(port: int) -> None:
     """Refuse a busy port by name."""
-    for number, what in ((port, "the service"), (port + 1, "Correspondence"), (port + 2, "Finance"), (port + 3, "the directory")):
-        with socket.socket() as probe:
+    for number, what in (
+        (port, "the service"),
+        (port + 1, "Correspondence"),
+        (port + 2, "Finance"),
+        (port + 3, "the directory"),
+    ):
+        if any(_is_busy(family, host, number) for family, host in LOOPBACK):
+            raise Trouble(
+                f"Port {number} ({what}) is busy; stop what uses it, or choose others: make run DEMO_PORT=9000."
+            )
+
+
+def _is_busy(family: socket.AddressFamily, host: str, port: int) -> bool:
+    try:
+        with socket.socket(family) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", number))
-            except OSError:
-                raise Trouble(
-                    f"Port {number} ({what}) is busy; stop what uses it, or choose others: make run DEMO_PORT=9000."
-                ) from None
+            probe.bind((host, port))
+    except OSError as problem:
+        return problem.errno == errno.EADDRINUSE  # no IPv6 on this machine is another number
+    return False
 
 
 def read_secrets() -> dict[str, Any]:  # Any: JSON
@@ -143,7 +119,9 @@ def read_secrets() -> dict[str, Any]:  # Any: JSON
         "ldap_admin_password": secrets.token_urlsafe(18),
         "ldap_service_password": secrets.token_urlsafe(18),
     }
-    with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as target:
+    with os.fdopen(
+        os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8"
+    ) as target:
         json.dump(made, target)
     return made
 
@@ -169,10 +147,25 @@ def build_environment(port: int, given: dict[str, Any], directory: slapd.Server)
     }
     file = VAR / "env"
     file.unlink(missing_ok=True)
-    with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as target:
+    with os.fdopen(
+        os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8"
+    ) as target:
         target.writelines(f"export {name}='{value}'\n" for name, value in own.items())
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("IAM_", "DEMO_", "MAKE"))}
-    return {**inherited, **own, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+    here = "localhost,127.0.0.1,::1"
+    inherited = {
+        name: value for name, value in os.environ.items() if not name.startswith(("IAM_", "DEMO_", "MAKE"))
+    }
+    return {
+        **inherited,
+        **own,
+        "PYTHONPATH": str(ROOT),
+        "PYTHONUNBUFFERED": "1",
+        "NO_PROXY": here,
+        "no_proxy": here,
+    }
+
+
+SEEN = {".py", ".json", ".ldif"}
 
 
 def fingerprint(port: int) -> str:
@@ -180,88 +173,16 @@ def fingerprint(port: int) -> str:
     digest = hashlib.sha256(str(port).encode())
     for folder in ("iam", "directory", "mfa", "deploy/demo"):
         for path in sorted((ROOT / folder).rglob("*")):
-            if path.suffix in {".py", ".json", ".css", ".ldif", ".mo"} and path.is_file():
+            if (
+                path.is_file()
+                and "__pycache__" not in path.parts
+                and (path.suffix in SEEN or "static" in path.parts)
+            ):
                 digest.update(str(path.relative_to(ROOT)).encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()
 
 
 # -- running ------------------------------------------------------------------------------------------------------
-
-
-@dataclass(slots=True)
-class Supervisor:
-    """What was started, in order; stopped in the opposite order."""
-
-    environment: dict[str, str]
-    processes: list[tuple[str, subprocess.Popen[bytes]]] = field(default_factory=list)
-    directory: slapd.Server | None = None
-
-    def start(self, name: str, *command: str | Path, environment: dict[str, str] | None = None) -> None:
-        """Start a child whose words go to `var/log/NAME.log`."""
-        with (VAR / "log" / f"{name}.log").open("ab") as log:
-            process = subprocess.Popen(
-                [str(word) for word in command],
-                cwd=ROOT,
-                env=environment or self.environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                # Control-C reaches the whole group of the terminal: the order of stopping is ours.
-                start_new_session=True,
-            )
-        self.processes.append((name, process))
-        self.write_ledger()
-
-    def write_ledger(self) -> None:
-        """Remember what runs, for the start after a kill -9."""
-        pids = [(name, process.pid) for name, process in self.processes]
-        if self.directory is not None and self.directory.pid is not None:
-            pids.append(("the directory", self.directory.pid))
-        known = [{"name": name, "pid": pid, "started": started_at(pid)} for name, pid in pids]
-        draft = VAR / "processes.json.new"
-        draft.write_text(json.dumps(known), encoding="utf-8")
-        draft.replace(VAR / "processes.json")
-
-    def check(self) -> None:
-        """Raise Trouble with the last words of a child that died."""
-        for name, process in self.processes:
-            if process.poll() is not None:
-                words = (VAR / "log" / f"{name}.log").read_text(encoding="utf-8", errors="replace").splitlines()[-12:]
-                raise Trouble(f"{name} ended with status {process.returncode}. Its last words:\n  " + "\n  ".join(words))
-        if self.directory is not None and not self.directory.running():
-            raise Trouble(f"The directory ended; see {self.directory.log_file}.")
-
-    def stop(self) -> None:
-        """Stop everything, kindly, then not."""
-        deadline = time.monotonic() + STOP_SECONDS
-        for _, process in reversed(self.processes):
-            if process.poll() is None:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGTERM)
-        for _, process in reversed(self.processes):
-            try:
-                process.wait(timeout=max(0.1, deadline - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
-        if self.directory is not None:
-            self.directory.stop()
-        (VAR / "processes.json").unlink(missing_ok=True)
-
-    def wait_for(self, url: str, name: str) -> None:
-        """Wait until an address answers."""
-        deadline = time.monotonic() + START_SECONDS
-        while time.monotonic() < deadline:
-            self.check()
-            try:
-                with urllib.request.urlopen(url, timeout=5):
-                    return
-            except urllib.error.HTTPError:
-                return
-            except (urllib.error.URLError, ConnectionError, TimeoutError):
-                time.sleep(0.05)
-        raise Trouble(f"{name} did not answer at {url} within {START_SECONDS:.0f} seconds; see var/log/.")
 
 
 def build_directory(port: int, given: dict[str, Any]) -> slapd.Server:
@@ -291,7 +212,12 @@ def prepare_database(supervisor: Supervisor, port: int) -> None:
     """Migrate, seed and write the draft of demo.json, unless nothing changed since the last time."""
     stamp, draft, demo = VAR / "prepared", VAR / "demo.json.new", VAR / "demo.json"
     wanted = fingerprint(port)
-    if stamp.exists() and stamp.read_text(encoding="utf-8") == wanted and demo.exists() and (VAR / "iam.sqlite3").exists():
+    if (
+        stamp.exists()
+        and stamp.read_text(encoding="utf-8") == wanted
+        and demo.exists()
+        and (VAR / "iam.sqlite3").exists()
+    ):
         draft.unlink(missing_ok=True)
         with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
             file.write(demo.read_bytes())
@@ -300,7 +226,7 @@ def prepare_database(supervisor: Supervisor, port: int) -> None:
     stamp.unlink(missing_ok=True)
     process = subprocess.run(
         [sys.executable, "-m", "deploy.demo.prepare", str(VAR)],
-        cwd=ROOT, env=supervisor.environment, capture_output=True, text=True, start_new_session=True,
+        cwd=ROOT, env=supervisor.environment, capture_output=True, text=True, start_new_session=True, check=False,
     )  # fmt: skip
     if process.returncode:
         raise Trouble("The database could not be prepared:\n" + (process.stderr or process.stdout)[-3000:])
@@ -315,10 +241,17 @@ def start_everything(supervisor: Supervisor, port: int, given: dict[str, Any]) -
         "--workers", "2", "--blocking-threads", "8", "--no-access-log", "iam.wsgi:application",
     )  # fmt: skip
     supervisor.start("housekeeping", sys.executable, "manage.py", "housekeeping", "--every", "60")
-    clients = {client["client_id"]: client for client in json.loads((VAR / "clients.json").read_text(encoding="utf-8"))}
-    plain = {name: value for name, value in supervisor.environment.items() if not name.startswith(("IAM_", "DEMO_", "DJANGO"))}
+    clients = {
+        client["client_id"]: client
+        for client in json.loads((VAR / "clients.json").read_text(encoding="utf-8"))
+    }
+    plain = {
+        name: value
+        for name, value in supervisor.environment.items()
+        if not name.startswith(("IAM_", "DEMO_", "DJANGO"))
+    }
     supervisor.wait_for(f"{issuer}/jwks", "The service")
-    for name, label, offset in APPLICATIONS:
+    for name, _, offset in APPLICATIONS:
         client = clients[f"{name}-app"]
         supervisor.start(
             name,
@@ -371,19 +304,18 @@ def supervise(port: int) -> None:
     """Run until asked to stop."""
     prepare_folder()
     with only_one():
-        clear_leftovers()
+        for name in clear_leftovers(VAR / "processes.json", ROOT):
+            say(f"ended {name}, left from a run that was killed")
         check_tools()
         check_ports(port)
         given = read_secrets()
         directory = build_directory(port, given)
-        supervisor = Supervisor(build_environment(port, given, directory))
+        supervisor = Supervisor(ROOT, VAR, build_environment(port, given, directory))
         try:
             say("starting the directory")
-            supervisor.directory = directory
             if directory.prepare():
                 (VAR / "prepared").unlink(missing_ok=True)
-            directory.start()
-            supervisor.write_ledger()
+            supervisor.start_directory(directory)
             prepare_database(supervisor, port)
             say("starting the service and the applications")
             start_everything(supervisor, port, given)
@@ -394,14 +326,9 @@ def supervise(port: int) -> None:
                 time.sleep(0.5)
                 supervisor.check()
         finally:
-            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-                signal.signal(number, signal.SIG_IGN)
+            stop_listening()
             say("stopping")
             supervisor.stop()
-
-
-def _on_signal(number: int, frame: object) -> None:
-    raise Asked
 
 
 def main() -> None:
@@ -411,15 +338,20 @@ def main() -> None:
     options = parser.parse_args()
     if not 1024 <= options.port <= 65532:
         raise SystemExit("DEMO_PORT must be between 1024 and 65532.")
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _on_signal)
-    signal.pthread_sigmask(signal.SIG_SETMASK, set())
+    # make lifts its own stack limit, and hands it on by becoming us: threads would reserve that much each.
+    _, hard = resource.getrlimit(resource.RLIMIT_STACK)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_STACK, (8 * 1024 * 1024, hard))
+    listen_for_signals()
     try:
         supervise(options.port)
     except Asked:
         return
     except (Trouble, slapd.SlapdError) as problem:
         print(problem, file=sys.stderr, flush=True)
+        raise SystemExit(1) from None
+    except OSError as problem:  # a full disk, a file of another user
+        print(f"{problem.filename or VAR}: {problem.strerror}.", file=sys.stderr, flush=True)
         raise SystemExit(1) from None
 
 

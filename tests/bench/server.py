@@ -131,7 +131,7 @@ def running(kind: Database) -> Iterator[Service]:
         directory = _directory(folder)
         stack.callback(directory.stop)
         port = postgres.free_port()
-        environment = _environment(port, directory)
+        environment = {**_environment(port, directory), "IAM_STATIC_ROOT": str(folder / "static")}
         owner = runtime = f"sqlite:///{folder / 'iam.sqlite3'}"
         tree = None
         if kind is Database.POSTGRESQL:
@@ -140,6 +140,7 @@ def running(kind: Database) -> Iterator[Service]:
             environment["IAM_DATABASE_RUNTIME_ROLE"] = postgres.RUNTIME
         environment["IAM_DATABASE_URL"] = runtime
         _run({**environment, "IAM_DATABASE_URL": owner}, "manage.py", "migrate", "--verbosity", "0")
+        _run(environment, "manage.py", "collectstatic", "--noinput", "--verbosity", "0")
         _run(environment, "-m", "tests.bench.world", str(folder / "world.json"))
         if kind is Database.POSTGRESQL:
             _analyse(owner)

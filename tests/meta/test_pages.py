@@ -15,7 +15,10 @@ STYLES = sorted((ROOT / "iam").rglob("static/**/*.css"))
 def test_style_uses_logical_directions_only(style):
     text = style.read_text(encoding="utf-8")
 
-    found = re.findall(r"(?<![\w-])(?:left|right|margin-left|margin-right|padding-left|padding-right)\s*[:;]|text-align:\s*(?:left|right)", text)
+    found = re.findall(
+        r"(?<![\w-])(?:left|right|margin-left|margin-right|padding-left|padding-right)\s*[:;]|text-align:\s*(?:left|right)",
+        text,
+    )
 
     assert found == []
 

@@ -31,7 +31,9 @@ def texts_in_the_code() -> set[str]:
         found |= {a or b for a, b in re.findall(r"""{% translate (?:"([^"]+)"|'([^']+)') %}""", source)}
         for block in re.findall(r"{% blocktranslate[^%]*%}(.*?){% endblocktranslate %}", source, re.DOTALL):
             found.add(re.sub(r"{{ (\w+) }}", r"%(\1)s", block))
-    for _, _, message, *_ in extract_from_dir(ROOT / "iam", [("**.py", "python")], keywords={"_": None, "gettext": None, "ngettext": (1, 2)}):
+    for _, _, message, *_ in extract_from_dir(
+        ROOT / "iam", [("**.py", "python")], keywords={"_": None, "gettext": None, "ngettext": (1, 2)}
+    ):
         found.add(message[0] if isinstance(message, tuple) else message)
     return found
 

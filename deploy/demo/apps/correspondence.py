@@ -3,4 +3,8 @@
 from deploy.demo.apps.portal import build, serve
 
 if __name__ == "__main__":
-    serve(build({"ar": "المراسلات", "fr": "Correspondance", "en": "Correspondence"}, "correspondence", "#1d5b79"))
+    serve(
+        build(
+            {"ar": "المراسلات", "fr": "Correspondance", "en": "Correspondence"}, "correspondence", "#1d5b79"
+        )
+    )

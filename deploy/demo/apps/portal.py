@@ -75,7 +75,9 @@ def build(titles: dict[str, str], cookie: str, hue: str) -> Flask:
         )
         response = Response(text, status, mimetype="text/html")
         response.headers["Cache-Control"] = "no-store"
-        response.headers["Content-Security-Policy"] = "default-src 'none'; style-src 'self'; frame-ancestors 'none'"
+        response.headers["Content-Security-Policy"] = (
+            "default-src 'none'; style-src 'self'; frame-ancestors 'none'"
+        )
         return response
 
     @app.get("/style.css")
@@ -90,7 +92,9 @@ def build(titles: dict[str, str], cookie: str, hue: str) -> Flask:
     def home() -> Response:
         words, person = TEXTS[language()], session.get("person")
         if person is None:
-            return page(f'<section><a class="button" id="sign-in" href="/login">{words["sign_in"]}</a></section>')
+            return page(
+                f'<section><a class="button" id="sign-in" href="/login">{words["sign_in"]}</a></section>'
+            )
         return page(describe(person, words))
 
     @app.get("/login")
@@ -111,7 +115,18 @@ def build(titles: dict[str, str], cookie: str, hue: str) -> Flask:
                 403,
             )
         claims = token["userinfo"]
-        wanted = ("sub", "name", "name#ar", "office", "access", "roles", "acr", "amr", "locale", "preferred_username")
+        wanted = (
+            "sub",
+            "name",
+            "name#ar",
+            "office",
+            "access",
+            "roles",
+            "acr",
+            "amr",
+            "locale",
+            "preferred_username",
+        )
         session["person"] = {name: claims[name] for name in wanted if name in claims}
         session["hint"] = token["id_token"]
         if claims.get("locale") in TEXTS:
@@ -134,14 +149,14 @@ def describe(person: dict[str, Any], words: dict[str, str]) -> str:
     name = person.get("name", "")
     other = person.get("name#ar", "")
     roles = "".join(
-        f'<li><bdi>{html.escape(entry["role"])}</bdi> · <bdi>{html.escape(entry["office"])}</bdi></li>'
+        f"<li><bdi>{html.escape(entry['role'])}</bdi> · <bdi>{html.escape(entry['office'])}</bdi></li>"
         for entry in person.get("access", [])
     )
     return (
         f'<section><dl><dt>{words["who"]}</dt><dd><bdi id="name">{html.escape(name)}</bdi> <bdi lang="ar">{html.escape(other)}</bdi></dd>'
         f'<dt>{words["office"]}</dt><dd><bdi id="office">{html.escape(str(person.get("office")))}</bdi></dd>'
         f'<dt>{words["roles"]}</dt><dd><ul id="roles" data-roles="{html.escape(" ".join(person.get("roles", [])))}">'
-        f'{roles or words["none"]}</ul></dd>'
+        f"{roles or words['none']}</ul></dd>"
         f'<dt>{words["level"]}</dt><dd><bdi id="acr">{html.escape(str(person.get("acr")))}</bdi></dd></dl></section>'
         f'<form method="post" action="/logout"><button class="button" id="sign-out">{words["sign_out"]}</button></form>'
     )
