@@ -138,6 +138,9 @@ class Store(Protocol):
     def session(self, session_id: UUID, now: datetime) -> SessionFacts | None:
         """Read a session that is not ended, of a person who is active."""
 
+    def hold_session(self, session_id: UUID, now: datetime) -> SessionFacts | None:
+        """Read it for an issue: it cannot end, nor its person be disabled, before the issue is committed."""
+
     def sid(self, session_id: UUID, client: ClientFacts, now: datetime) -> str:
         """Return the client's own stable name of a session."""
 

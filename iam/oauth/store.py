@@ -35,7 +35,7 @@ _INSERT_CODE = f"""
         'S256', %(nonce)s, '', %(resource)s, %(family)s, %(auth_time)s, %(acr)s, %(amr)s,
         %(user)s, %(client)s, %(session)s
     WHERE EXISTS ({_LIVE_SESSION.format(session="%(session)s")}
-        AND s.generation = %(session_generation)s AND u.generation = %(user_generation)s)
+        AND s.generation = %(session_generation)s AND u.generation = %(user_generation)s {{hold}})
       AND EXISTS ({_ENABLED_CLIENT})
 """
 
@@ -59,7 +59,7 @@ _ROTATE_FAMILY = f"""
 _SESSION = """
     SELECT s.id, s.generation, u.id, u.sub, u.generation, s.password_at, s.factor_at, s.factor_kind, s.expires_at
     FROM accounts_loginsession s JOIN accounts_user u ON u.id = s.user_id
-    WHERE s.id = %s AND s.ended_at IS NULL AND s.expires_at > %s AND u.is_active
+    WHERE s.id = %s AND s.ended_at IS NULL AND s.expires_at > %s AND u.is_active {hold}
 """
 
 _BEARER_PERSON = """
@@ -101,7 +101,7 @@ class DatabaseStore:
     ) -> bool:
         """Store a code's digest. False when the session, the person or the client is not good any more."""
         written = _execute(
-            _INSERT_CODE,
+            _INSERT_CODE.format(hold=_hold()),
             {
                 "digest": digest,
                 "expires": expires_at,
@@ -237,7 +237,12 @@ class DatabaseStore:
 
     def session(self, session_id: UUID, now: datetime) -> SessionFacts | None:
         """Read a session that is live, of a person who is active."""
-        row = _one(_SESSION, [session_id, now])
+        row = _one(_SESSION.format(hold=""), [session_id, now])
+        return session_facts(row) if row else None
+
+    def hold_session(self, session_id: UUID, now: datetime) -> SessionFacts | None:
+        """Read a live session and hold it until the commit: its end comes after what is issued, or came before."""
+        row = _one(_SESSION.format(hold=_hold()), [session_id, now])
         return session_facts(row) if row else None
 
     def sid(self, session_id: UUID, client: ClientFacts, now: datetime) -> str:
@@ -319,6 +324,15 @@ def bind(value: Any) -> Any:  # Any: what a column holds
         if isinstance(value, datetime):
             return str(value.astimezone(UTC).replace(tzinfo=None))
     return value
+
+
+def _hold() -> str:
+    """Lock the session's row against its end; only the row, so that no order of locks can close a circle.
+
+    PostgreSQL lets others commit between two statements of one transaction, and even between a statement's
+    snapshot and its end. SQLite has one writer at a time.
+    """
+    return "FOR SHARE OF s" if connection.vendor == "postgresql" else ""
 
 
 def _bound(values: Mapping[str, Any] | Sequence[Any]) -> Any:

@@ -37,7 +37,7 @@ def exchange(
     facts = state.store.consume_code(digest, client, redirect_uri, challenge, now)
     if facts is None:
         raise _refusal(request, state, client, digest, now)
-    session = state.store.session(facts.session_id, now)
+    session = state.store.hold_session(facts.session_id, now)
     try:
         clearance = issuance.clear_person(state, client, session, facts.scopes, now)
     except OAuthError as problem:

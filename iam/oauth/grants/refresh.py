@@ -40,7 +40,7 @@ def exchange(
         raise OAuthError("invalid_grant", "The refresh token has ended.", reason="refresh_ended")
 
     # Everything that can refuse an honest client refuses before the token is rotated, so that nothing is lost.
-    session = state.store.session(family.session_id, now)
+    session = state.store.hold_session(family.session_id, now)
     try:
         clearance = issuance.clear_person(state, client, session, family.scopes, now)
     except OAuthError as problem:

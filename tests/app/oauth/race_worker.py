@@ -1,0 +1,330 @@
+"""One process of a race over the whole engine, on a database that the test made for it. JSON order in, JSON answer out.
+
+A program of its own, because a race needs committed rows, several processes and its own connections, and the
+suite's database must never be flushed. It runs the service's own settings, given by the environment.
+"""
+
+import base64
+import hashlib
+import json
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any
+from urllib.parse import parse_qs, urlencode, urlsplit
+
+import django
+
+ORDER: dict[str, Any] = json.load(sys.stdin)
+django.setup()
+
+from django.db import close_old_connections, connection, transaction  # noqa: E402
+
+from directory.service import AccountStatus, Person  # noqa: E402
+from iam import lifecycle  # noqa: E402
+from iam.access.models import Application, Assignment, Office, Posting, Role  # noqa: E402
+from iam.accounts import cookies  # noqa: E402
+from iam.accounts.models import DirectoryLink, LoginSession, User  # noqa: E402
+from iam.accounts.services import end_session, mark_factor, open_session  # noqa: E402
+from iam.audit.models import AuditEvent  # noqa: E402
+from iam.oauth import engine, keyring, state  # noqa: E402
+from iam.oauth.clients import apply_all  # noqa: E402
+from iam.oauth.models import RevokedToken, SessionClient, TokenFamily  # noqa: E402
+from iam.oauth.protocol.messages import Answer, Interaction, Request, Response  # noqa: E402
+from iam.oauth.store import DatabaseStore  # noqa: E402
+
+SECRET = "s" * 40
+CALLBACK = "https://web.example/cb"
+VERIFIER = "v" * 64
+CHALLENGE = base64.urlsafe_b64encode(hashlib.sha256(VERIFIER.encode()).digest()).rstrip(b"=").decode()
+NAMES = {"name_ar": "ا", "name_fr": "F", "name_en": "E"}
+CLIENTS = [
+    {
+        "client_id": "web", "client_secret": SECRET, "redirect_uris": [CALLBACK], "scope": "openid roles",
+        "grant_types": ["authorization_code", "refresh_token"], "application": "mail", "trusted": True,
+    }
+]  # fmt: skip
+ENTRY = Person(
+    source="d", entry_uuid="e-new", dn="uid=new", login="new", name_latin="New Person", name_arabic="جديد",
+    email="new@example.org", language="ar", ou_path=("NIM",), office_attribute="", status=AccountStatus.ACTIVE, groups=(),
+)  # fmt: skip
+
+
+# -- one person, one client ---------------------------------------------------------------------------------------
+
+
+def handle(request: Request) -> Answer:
+    """Ask as a door does: one transaction a request."""
+    with transaction.atomic():
+        return engine.handle(request, state.DatabaseState(), datetime.now(UTC))
+
+
+def answer_to(request: Request) -> Response:
+    answer = handle(request)
+    if not isinstance(answer, Response):
+        raise SystemExit(f"not an answer for the application: {answer}")
+    return answer
+
+
+def asking(cookie: str) -> Request:
+    query = {
+        "client_id": "web", "redirect_uri": CALLBACK, "response_type": "code", "scope": "openid roles",
+        "code_challenge": CHALLENGE, "code_challenge_method": "S256",
+    }  # fmt: skip
+    return Request("GET", "/authorize", query=urlencode(query), cookies={cookies.SESSION: cookie})
+
+
+def new_code(cookie: str) -> str:
+    return parse_qs(urlsplit(dict(answer_to(asking(cookie)).headers)["Location"]).query)["code"][0]
+
+
+def post(**form: str) -> dict[str, Any]:
+    basic = base64.b64encode(f"web:{SECRET}".encode()).decode()
+    answer = answer_to(
+        Request(
+            "POST", "/token", body=urlencode(form).encode(), content_type="application/x-www-form-urlencoded",
+            authorization=f"Basic {basic}",
+        )
+    )  # fmt: skip
+    value: dict[str, Any] = json.loads(answer.body)
+    return value
+
+
+def exchange(code: str) -> dict[str, Any]:
+    return post(grant_type="authorization_code", code=code, redirect_uri=CALLBACK, code_verifier=VERIFIER)
+
+
+def refresh(token: str) -> dict[str, Any]:
+    return post(grant_type="refresh_token", refresh_token=token)
+
+
+def sign_in(user: User) -> tuple[LoginSession, str]:
+    now = datetime.now(UTC)
+    session, _ = open_session(user, now, timedelta(hours=12))
+    return session, mark_factor(session, "otp", now)
+
+
+def new_person(name: str) -> User:
+    now = datetime.now(UTC)
+    user = User.objects.create(name_latin=name, created_at=now)
+    DirectoryLink.objects.create(
+        user=user, source="d", entry_uuid=name, login=name, dn=f"uid={name}", created_at=now, checked_at=now
+    )
+    office, role = Office.objects.get(code="NIM"), Role.objects.get(code="staff")
+    begun = now - timedelta(days=1)
+    Posting.objects.create(person=user, office=office, valid_from=begun, source="test")
+    Assignment.objects.create(person=user, role=role, office=office, valid_from=begun, created_at=now)
+    return user
+
+
+# -- orders -------------------------------------------------------------------------------------------------------
+
+
+def prepare() -> str:
+    """Make the database and an organisation of one office."""
+    connection.settings_dict["TEST"]["NAME"] = connection.settings_dict["NAME"]
+    connection.creation.create_test_db(verbosity=0, autoclobber=True, serialize=False)
+    now = datetime.now(UTC)
+    Office.objects.create(code="NIM", kind="humanitarian", **NAMES)
+    Application.objects.create(code="mail", **NAMES)
+    Role.objects.create(code="staff", is_staff=True, **NAMES)
+    keyring.ensure(now, "system:test")
+    apply_all(CLIENTS, now, "system:test")
+    return "made"
+
+
+def begin(what: str) -> dict[str, str]:
+    """Make what is raced for."""
+    user = new_person(f"{what}-{time.time_ns()}")
+    session, cookie = sign_in(user)
+    begun = {"user": str(user.pk), "session": str(session.pk)}
+    if what in {"code", "refresh"}:
+        begun["code"] = new_code(cookie)
+    if what == "refresh":
+        begun["token"] = exchange(begun["code"])["refresh_token"]
+    return begun
+
+
+def race() -> list[str]:
+    """Start the threads at the agreed moment and return every outcome."""
+    given = ORDER["given"]
+    acts: dict[str, Callable[[], str]] = {
+        "exchange": lambda: _outcome(exchange(given["code"])),
+        "refresh": lambda: _outcome(refresh(given["token"])),
+        "sid": lambda: _sid(given["session"]),
+        "admit": lambda: lifecycle.admit_from_directory(ENTRY, datetime.now(UTC)).sub,
+    }
+    return together(acts[ORDER["act"]], ORDER["threads"], ORDER["start_at"])
+
+
+def _outcome(answer: dict[str, Any]) -> str:
+    """Return the successor token, or the reason of the refusal."""
+    return str(answer["refresh_token"] if "error" not in answer else answer["error"])
+
+
+def _sid(session: str) -> str:
+    client = state.DatabaseState().client("web")
+    if client is None:
+        raise SystemExit("there is no client")
+    with transaction.atomic():
+        return DatabaseStore().sid(LoginSession.objects.get(pk=session).pk, client, datetime.now(UTC))
+
+
+def together(act: Callable[[], str], threads: int, start_at: float) -> list[str]:
+    outcomes: list[str] = []
+    barrier = threading.Barrier(threads)
+
+    def run() -> None:
+        connection.ensure_connection()
+        barrier.wait(timeout=30)
+        time.sleep(max(0.0, start_at - time.time()))
+        try:
+            outcomes.append(act())
+        except Exception as problem:  # an exception is an outcome, and a wrong one
+            outcomes.append(f"{type(problem).__name__}: {problem}")
+        finally:
+            connection.close()
+
+    crew = [threading.Thread(target=run) for _ in range(threads)]
+    for thread in crew:
+        thread.start()
+    for thread in crew:
+        thread.join(timeout=90)
+    return outcomes
+
+
+def look() -> dict[str, Any]:
+    """Return what the database holds after a race."""
+    given = ORDER["given"]
+    families = TokenFamily.objects.filter(session_id=given["session"])
+    return {
+        "families": [
+            {"position": one.position, "revoked": one.revoked_at is not None, "reason": one.revoke_reason}
+            for one in families
+        ],
+        "denied": RevokedToken.objects.filter(key__in=[one.id.hex for one in families]).count(),
+        "sids": SessionClient.objects.filter(session_id=given["session"]).count(),
+        "events": dict(
+            Counter(
+                f"{action} {outcome}"
+                for action, outcome in AuditEvent.objects.filter(
+                    action__startswith="client:", object__endswith=User.objects.get(pk=given["user"]).sub
+                ).values_list("action", "outcome")
+            )
+        ),
+        "accounts": DirectoryLink.objects.filter(source="d", entry_uuid="e-new").count(),
+        "people": User.objects.filter(name_latin="New Person").count(),
+        "created": AuditEvent.objects.filter(action="directory:person:create").count(),
+    }
+
+
+def retire() -> dict[str, Any]:
+    """Let the making of a code or token race with the end of its person or session, `rounds` times; return what went wrong.
+
+    The database's own order judges: a session's end and what was made in it are events with a sequence number, each
+    written while the session's row is held, so what has a higher number than the end was made after it.
+    """
+    late: list[str] = []
+    outcomes: Counter[str] = Counter()
+    for number in range(ORDER["rounds"]):
+        user = new_person(f"leaver-{time.time_ns()}")
+        session, cookie = sign_in(user)
+        make = _making(number % 3, cookie)
+        outcomes.update(_against(make, partial(_end, user, session), number))
+        late += _late(session)
+    return {"late": late, "outcomes": dict(outcomes)}
+
+
+def _making(what: int, cookie: str) -> Callable[[], str]:
+    """Return a way to make a code, the first tokens, or the next ones."""
+    if what == 0:
+        return partial(_ask, cookie)
+    code = new_code(cookie)
+    if what == 1:
+        return lambda: _made(exchange(code))
+    token = exchange(code)["refresh_token"]
+    return lambda: _made(refresh(token))
+
+
+def _ask(cookie: str) -> str:
+    answer = handle(asking(cookie))
+    if isinstance(answer, Interaction):
+        return "refused"
+    return _made(parse_qs(urlsplit(dict(answer.headers)["Location"]).query))
+
+
+def _made(answer: Mapping[str, Any]) -> str:
+    if "access_token" in answer or "code" in answer:
+        return "issued"
+    return "refused" if answer["error"] in ("invalid_grant", ["access_denied"]) else str(answer["error"])
+
+
+def _end(user: User, session: LoginSession) -> str:
+    now = datetime.now(UTC)
+    if ORDER["how"] == "person":
+        lifecycle.deactivate(user, reason="left", actor="system:test", now=now)
+    else:
+        end_session(session.pk, reason="signed_out", now=now)
+    return "ended"
+
+
+def _against(make: Callable[[], str], end: Callable[[], str], number: int) -> list[str]:
+    """Run both at once; the one or the other a little later in each round, so that every overlap is met."""
+    outcomes: list[str] = []
+    barrier = threading.Barrier(2)
+    lag = (number // 3 % 10) * 0.0007
+
+    def run(act: Callable[[], str], wait: float) -> None:
+        connection.ensure_connection()
+        barrier.wait(timeout=30)
+        time.sleep(wait)
+        try:
+            outcomes.append(act())
+        except Exception as problem:
+            outcomes.append(f"{type(problem).__name__}: {problem}")
+        finally:
+            connection.close()
+
+    crew = [threading.Thread(target=run, args=(make, 0.0)), threading.Thread(target=run, args=(end, lag))]
+    for thread in crew:
+        thread.start()
+    for thread in crew:
+        thread.join(timeout=60)
+    return outcomes
+
+
+def _late(session: LoginSession) -> list[str]:
+    end = AuditEvent.objects.get(action="person:session:end", session=str(session.pk))
+    found = AuditEvent.objects.filter(
+        action__in=["client:token:issue", "person:code:issue"],
+        outcome="success",
+        session=str(session.pk),
+        sequence__gt=end.sequence,
+    )
+    return [f"{event.action} {event.method} {event.sequence} after {end.sequence}" for event in found]
+
+
+match ORDER["do"]:
+    case "prepare":
+        result: object = prepare()
+    case "begin":
+        result = begin(ORDER["what"])
+    case "race":
+        result = race()
+    case "look":
+        result = look()
+    case "refresh":
+        result = _outcome(refresh(ORDER["token"]))
+    case "retire":
+        result = retire()
+    case "destroy":
+        connection.creation.destroy_test_db(connection.settings_dict["NAME"], verbosity=0)
+        result = "gone"
+    case unknown:
+        raise SystemExit(f"unknown order {unknown}")
+close_old_connections()
+print(json.dumps(result))
