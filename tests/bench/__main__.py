@@ -10,6 +10,7 @@ import statistics
 import sys
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -26,7 +27,7 @@ from tests.servers.postgres import free_port
 CONNECTIONS = 8
 REPEATS = 3
 LIMIT_SECONDS = 1.5
-WARM_SECONDS = 1.5
+WARM_SECONDS = 0.5
 
 
 @dataclass(slots=True)
@@ -121,15 +122,15 @@ def _one_database(
         report.starts_seconds.append(service.granian.start())
     report.memory_start_bytes = service.granian.tree.memory_bytes()
     world_file = str(service.world_file)
-    # Every thread of every worker opens its connection and reads its keys: once in a service's life.
-    runs.measure(
-        Order("introspection", WARM_SECONDS, 2 * CONNECTIONS, world_file=world_file), service.parts()
-    )
     for operation in operations:
         _note(f"{database}: {operation}")
+        run = partial(Order, operation, connections=CONNECTIONS, repeats=REPEATS + 1, world_file=world_file)
+        runs.measure(
+            run(seconds=WARM_SECONDS, repeat=0), service.parts()
+        )  # templates, and what else is made once
         report.runs[operation] = [
-            runs.measure(Order(operation, seconds, CONNECTIONS, repeat, REPEATS, world_file), service.parts())
-            for repeat in range(REPEATS)
+            runs.measure(run(seconds=seconds, repeat=repeat), service.parts())
+            for repeat in range(1, REPEATS + 1)
         ]
         report.median[operation] = runs.median(report.runs[operation])
     report.memory_end_bytes = service.granian.tree.memory_bytes()
