@@ -77,7 +77,8 @@ class Checkout:
                 said.append(line)
                 if line.startswith("ready "):
                     break
-            assert said and said[-1] == f"ready http://localhost:{self.port}\n", "".join(said)[-3000:]
+            assert said, "make run said nothing"
+            assert said[-1] == f"ready http://localhost:{self.port}\n", "".join(said)[-3000:]
             yield process, time.monotonic() - began
         finally:
             if process.poll() is None:
