@@ -36,7 +36,7 @@ ready:
 test: ## everything: check, then the whole service on SQLite and on PostgreSQL, with real servers and a browser
 	@deploy/bootstrap test
 	@$(MAKE) --no-print-directory check
-	@echo "== the suite on SQLite" && $(PYTEST) $(PARALLEL) tests --database sqlite --ignore tests/unit --ignore tests/meta --ignore tests/faults
+	@echo "== the suite on SQLite" && $(PYTEST) $(PARALLEL) tests --database sqlite --ignore tests/unit --ignore tests/meta
 	@echo "== the suite on PostgreSQL" && $(PYTEST) $(PARALLEL) tests/app tests/spec --database postgresql
 
 check: ## the fast half: style, types, architecture, Django's checks, missing migrations, unit tests
@@ -59,7 +59,7 @@ bench: ## figures beside this machine's raw limits
 faults: ## what happens when parts break
 	@deploy/bootstrap test
 	@$(MAKE) --no-print-directory messages
-	$(PYTEST) tests/faults
+	$(PYTEST) tests/app/directory/test_outages.py tests/app/mfa/test_races.py tests/app/oauth/test_races.py
 
 reset: ## empty var/ (refused while the demonstration runs)
 	@python3 deploy/demo/reset.py
