@@ -1,12 +1,15 @@
-"""The table of the sign-in: nothing is looked at that the open step does not accept (A31)."""
+"""The table of steps, whole: what is open, what is looked at, and what is shown (A31)."""
 
 from datetime import UTC, datetime, timedelta
 from itertools import product
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from iam.login.flow import (
     ACCEPTS,
+    ENROLMENT_PASSWORD_AGE,
     Act,
     Page,
     Sent,
@@ -21,43 +24,84 @@ from iam.login.flow import (
 )
 from iam.oauth.protocol.messages import Need
 
-NOW = datetime(2026, 11, 25, 9, tzinfo=UTC)
+NOW = datetime(2026, 11, 25, 10, 0, tzinfo=UTC)
+SIGNING_IN = (Need.LOGIN, Need.FACTOR, Need.CONSENT, Need.REFUSED)
+YES_NO = (False, True)
+# Everything that a request can bring: 2 * 2 * 2 * 2 * 2 * 2 * 2 * 4 of them.
+EVERYTHING_SENT = tuple(
+    Sent(is_post, name, has_password, has_code, by_recovery, has_enrolment, other_person, wish)
+    for is_post, name, has_password, has_code, by_recovery, has_enrolment, other_person, wish in product(
+        YES_NO, ("", "amina"), YES_NO, YES_NO, YES_NO, YES_NO, YES_NO, Wish
+    )
+)
+EVERY_SITUATION = tuple(
+    Situation(need, reason, known, hinted, has_factor, password_at)
+    for need, reason, known, hinted, has_factor, password_at in product(
+        SIGNING_IN,
+        ("", "hint", "max_age"),
+        ("", "omar"),
+        ("", "sara"),
+        YES_NO,
+        (None, NOW, NOW - ENROLMENT_PASSWORD_AGE),
+    )
+)
+
+
+# -- which step is open ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("situation", "step"),
+    ("need", "has_factor", "password_at", "step"),
     [
-        (Situation(Need.LOGIN), Step.PASSWORD),
-        (Situation(Need.FACTOR, has_factor=True), Step.CODE),
-        (Situation(Need.FACTOR, password_at=NOW - timedelta(minutes=9)), Step.ENROLMENT),
-        (Situation(Need.FACTOR, password_at=NOW - timedelta(minutes=10)), Step.PASSWORD),
-        (Situation(Need.FACTOR), Step.PASSWORD),
-        (Situation(Need.CONSENT), Step.CONSENT),
-        (Situation(Need.REFUSED), Step.REFUSED),
+        (Need.LOGIN, False, None, Step.PASSWORD),
+        (Need.LOGIN, True, NOW, Step.PASSWORD),
+        (Need.FACTOR, True, None, Step.CODE),
+        (Need.FACTOR, True, NOW - timedelta(hours=9), Step.CODE),
+        (Need.FACTOR, False, NOW, Step.ENROLMENT),
+        (Need.FACTOR, False, NOW - ENROLMENT_PASSWORD_AGE + timedelta(microseconds=1), Step.ENROLMENT),
+        (Need.FACTOR, False, NOW - ENROLMENT_PASSWORD_AGE, Step.PASSWORD),
+        (Need.FACTOR, False, NOW - timedelta(days=1), Step.PASSWORD),
+        (Need.FACTOR, False, None, Step.PASSWORD),
+        (Need.CONSENT, False, None, Step.CONSENT),
+        (Need.CONSENT, True, NOW, Step.CONSENT),
+        (Need.REFUSED, False, None, Step.REFUSED),
+        (Need.REFUSED, True, NOW, Step.REFUSED),
     ],
 )
-def test_decide_step_follows_from_what_the_server_knows(situation, step):
-    assert decide_step(situation, NOW) is step
+def test_step_of_a_need(need, has_factor, password_at, step):
+    assert decide_step(Situation(need, has_factor=has_factor, password_at=password_at), NOW) is step
 
 
-@pytest.mark.parametrize("need", [Need.CONFIRM_LOGOUT, Need.SIGNED_OUT])
-def test_decide_step_signing_out_is_no_step(need):
+@pytest.mark.parametrize("need", [need for need in Need if need not in SIGNING_IN])
+def test_step_of_a_need_that_is_no_signing_in_is_an_error(need):
     with pytest.raises(ValueError, match="no step"):
         decide_step(Situation(need), NOW)
 
 
-def everything_that_can_be_sent():
-    flags = product([False, True], repeat=5)
-    for (post, password, code, recovery, enrolment), wish in product(flags, Wish):
-        yield Sent(post, "amina", password, code, recovery, enrolment, wish=wish)
+# -- what is looked at ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("step", Step)
-def test_a31_decide_act_never_does_what_the_open_step_does_not_accept(step):
-    for sent in everything_that_can_be_sent():
+@pytest.mark.parametrize("need", SIGNING_IN)
+@pytest.mark.parametrize("has_factor", YES_NO)
+def test_act_of_everything_sent_is_one_that_the_open_step_accepts_or_a_look(need, has_factor):
+    step = decide_step(Situation(need, has_factor=has_factor, password_at=NOW), NOW)
+
+    for sent in EVERYTHING_SENT:
         act = decide_act(step, sent)
         assert act is Act.LOOK or act in ACCEPTS[step]
         assert sent.is_post or act is Act.LOOK
+
+
+def test_act_of_everything_sent_while_the_password_is_asked_for_is_a_look():
+    assert {decide_act(Step.PASSWORD, sent) for sent in EVERYTHING_SENT} == {Act.LOOK}
+
+
+def test_act_table_accepts_nothing_twice():
+    accepted = [act for acts in ACCEPTS.values() for act in acts]
+
+    assert set(ACCEPTS) == set(Step)
+    assert len(accepted) == len(set(accepted))
+    assert not {Act.LOOK, Act.TRY_PASSWORD} & set(accepted)
 
 
 @pytest.mark.parametrize(
@@ -65,51 +109,143 @@ def test_a31_decide_act_never_does_what_the_open_step_does_not_accept(step):
     [
         (Step.CODE, Sent(True, has_code=True), Act.TRY_CODE),
         (Step.CODE, Sent(True, has_code=True, by_recovery=True), Act.TRY_RECOVERY),
+        (Step.CODE, Sent(True, has_code=True, has_enrolment=True), Act.LOOK),
+        (Step.CODE, Sent(True, wish=Wish.AGREE), Act.LOOK),
+        (Step.CODE, Sent(True), Act.LOOK),
+        (Step.CODE, Sent(False, has_code=True), Act.LOOK),
         (Step.ENROLMENT, Sent(True, has_code=True, has_enrolment=True), Act.CONFIRM_ENROLMENT),
         (Step.ENROLMENT, Sent(True, has_code=True), Act.LOOK),
-        (Step.CODE, Sent(True, has_code=True, has_enrolment=True), Act.LOOK),
+        (Step.ENROLMENT, Sent(True, has_code=True, by_recovery=True), Act.LOOK),
+        (Step.ENROLMENT, Sent(True, has_enrolment=True), Act.LOOK),
         (Step.CONSENT, Sent(True, wish=Wish.AGREE), Act.AGREE),
         (Step.CONSENT, Sent(True, wish=Wish.DECLINE), Act.DECLINE),
+        (Step.CONSENT, Sent(True, wish=Wish.LEAVE), Act.LOOK),
         (Step.CONSENT, Sent(False, wish=Wish.AGREE), Act.LOOK),
-        (Step.REFUSED, Sent(True, wish=Wish.AGREE), Act.LOOK),
+        (Step.CONSENT, Sent(True, has_code=True, wish=Wish.AGREE), Act.LOOK),
         (Step.REFUSED, Sent(True, wish=Wish.LEAVE), Act.LEAVE),
+        (Step.REFUSED, Sent(True, wish=Wish.AGREE), Act.LOOK),
         (Step.PASSWORD, Sent(True, has_code=True), Act.LOOK),
+        (Step.PASSWORD, Sent(True, wish=Wish.AGREE), Act.LOOK),
+        (Step.PASSWORD, Sent(True, has_password=True), Act.LOOK),
     ],
 )
-def test_decide_act_table(step, sent, act):
+def test_act_of_what_was_sent(step, sent, act):
     assert decide_act(step, sent) is act
 
 
-def test_decide_first_a_name_with_a_password_comes_before_any_old_session():
-    assert decide_first(Sent(True, "amina", has_password=True))
-    assert not decide_first(Sent(True, "", has_password=True))
-    assert not decide_first(Sent(False, "amina", has_password=True))
+def test_password_comes_first_only_with_a_name_and_a_post():
+    for sent in EVERYTHING_SENT:
+        assert decide_first(sent) is (sent.is_post and sent.name != "" and sent.has_password)
+
+
+# -- what is shown --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("by_recovery", YES_NO)
+@pytest.mark.parametrize(
+    ("step", "pages"),
+    [
+        (Step.CODE, (Page.CODE, Page.RECOVERY)),
+        (Step.ENROLMENT, (Page.ENROLMENT, Page.ENROLMENT)),
+        (Step.CONSENT, (Page.CONSENT, Page.CONSENT)),
+        (Step.REFUSED, (Page.REFUSED, Page.REFUSED)),
+        (Step.PASSWORD, (Page.NAME, Page.NAME)),
+    ],
+)
+def test_page_of_a_step(step, pages, by_recovery):
+    assert decide_page(step, Situation(Need.LOGIN), Sent(by_recovery=by_recovery)) is pages[by_recovery]
 
 
 @pytest.mark.parametrize(
     ("situation", "sent", "name"),
     [
+        (Situation(Need.LOGIN), Sent(), ""),
+        (Situation(Need.LOGIN), Sent(name="amina"), "amina"),
         (Situation(Need.LOGIN, known_name="omar"), Sent(), "omar"),
+        (Situation(Need.LOGIN, known_name="omar"), Sent(name="amina"), "amina"),
         (Situation(Need.LOGIN, known_name="omar"), Sent(other_person=True), ""),
-        (Situation(Need.LOGIN, reason="hint", known_name="omar"), Sent(), ""),
-        (Situation(Need.LOGIN, known_name="omar"), Sent(True, "sara"), "sara"),
+        (Situation(Need.LOGIN, "hint", known_name="omar", hinted_name="sara"), Sent(), ""),
+        (Situation(Need.LOGIN, "hint", known_name="omar"), Sent(name="sara"), "sara"),
+        (Situation(Need.LOGIN, hinted_name="sara"), Sent(), ""),  # a hint is a proposal, never a name
     ],
 )
-def test_decide_name_is_the_sessions_own_only_for_the_same_person(situation, sent, name):
+def test_name_whose_password_is_asked_for(situation, sent, name):
     assert decide_name(situation, sent) == name
+    assert decide_page(Step.PASSWORD, situation, sent) is (Page.PASSWORD if name else Page.NAME)
 
 
-@pytest.mark.parametrize(
-    ("step", "sent", "page"),
-    [
-        (Step.PASSWORD, Sent(), Page.NAME),
-        (Step.PASSWORD, Sent(True, "omar"), Page.PASSWORD),
-        (Step.CODE, Sent(), Page.CODE),
-        (Step.CODE, Sent(by_recovery=True), Page.RECOVERY),
-        (Step.ENROLMENT, Sent(), Page.ENROLMENT),
-        (Step.CONSENT, Sent(), Page.CONSENT),
-        (Step.REFUSED, Sent(), Page.REFUSED),
-    ],
+def test_every_situation_with_everything_sent_has_a_page_of_its_own_step():
+    belongs = {
+        Step.PASSWORD: {Page.NAME, Page.PASSWORD}, Step.CODE: {Page.CODE, Page.RECOVERY},
+        Step.ENROLMENT: {Page.ENROLMENT}, Step.CONSENT: {Page.CONSENT}, Step.REFUSED: {Page.REFUSED},
+    }  # fmt: skip
+    for situation, sent in product(EVERY_SITUATION, EVERYTHING_SENT):
+        step = decide_step(situation, NOW)
+        assert decide_page(step, situation, sent) in belongs[step]
+
+
+# -- any order ------------------------------------------------------------------------------------------------
+
+
+class Walker:
+    """A person's progress as the server would know it; `order` says in which order things happened."""
+
+    def __init__(self, *, enrolled: bool, asks_consent: bool) -> None:
+        self.password_at: datetime | None = None
+        self.factor = self.consent = False
+        self.enrolled, self.asks_consent = enrolled, asks_consent
+        self.order: list[Act] = []
+
+    def need(self) -> Need | None:
+        if self.password_at is None:
+            return Need.LOGIN
+        if not self.factor:
+            return Need.FACTOR
+        return Need.CONSENT if self.asks_consent and not self.consent else None
+
+    def send(self, sent: Sent, now: datetime) -> None:
+        if decide_first(sent):
+            self.order.append(Act.TRY_PASSWORD)
+            self.password_at = now
+            return
+        need = self.need()
+        if need is None:
+            return
+        step = decide_step(Situation(need, has_factor=self.enrolled, password_at=self.password_at), now)
+        act = decide_act(step, sent)
+        if act is not Act.LOOK:
+            assert act in ACCEPTS[step]
+            self.order.append(act)
+        match act:
+            case Act.TRY_CODE | Act.TRY_RECOVERY:
+                self.factor = True
+            case Act.CONFIRM_ENROLMENT:
+                self.factor = self.enrolled = True
+            case Act.AGREE:
+                self.consent = True
+
+
+@given(
+    forms=st.lists(
+        st.tuples(st.sampled_from(EVERYTHING_SENT), st.sampled_from((0, 30, 599, 600, 7200))), max_size=12
+    ),
+    enrolled=st.booleans(),
+    asks_consent=st.booleans(),
 )
-def test_decide_page_table(step, sent, page):
-    assert decide_page(step, Situation(Need.LOGIN), sent) is page
+def test_walk_in_any_order_never_gets_ahead_of_what_is_open(forms, enrolled, asks_consent):
+    walker, now = Walker(enrolled=enrolled, asks_consent=asks_consent), NOW
+
+    for sent, seconds in forms:
+        now += timedelta(seconds=seconds)
+        walker.send(sent, now)
+
+    order = walker.order
+    assert not order or order[0] is Act.TRY_PASSWORD
+    assert (walker.need() is None) <= {Act.TRY_PASSWORD}.issubset(order)
+    if Act.AGREE in order:
+        before = order[: order.index(Act.AGREE)]
+        assert {Act.TRY_CODE, Act.TRY_RECOVERY, Act.CONFIRM_ENROLMENT} & set(before)
+    if enrolled:
+        assert Act.CONFIRM_ENROLMENT not in order
+    elif Act.TRY_CODE in order or Act.TRY_RECOVERY in order:
+        raise AssertionError("a code was tried of somebody who has no second factor")
