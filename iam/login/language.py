@@ -6,7 +6,7 @@ Order: explicit choice, profile, the application's `ui_locales`, the browser, th
 from collections.abc import Iterable
 
 from django.conf import settings
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.utils import translation
 from django.utils.translation.trans_real import parse_accept_lang_header
 
@@ -26,12 +26,25 @@ def choose_language(explicit: str, profile: str, asked: Iterable[str], accept: s
 
 
 def settle_language(request: HttpRequest, profile: str = "", asked: tuple[str, ...] = ()) -> str:
-    """Activate the language of a page and return it."""
+    """Activate the language of a page and return it; a choice made in this very request comes first."""
     chosen = choose_language(
-        request.COOKIES.get(settings.LANGUAGE_COOKIE_NAME, ""),
+        getattr(request, "language_chosen", "") or request.COOKIES.get(settings.LANGUAGE_COOKIE_NAME, ""),
         profile,
         asked,
         request.META.get("HTTP_ACCEPT_LANGUAGE", ""),
     )
     translation.activate(chosen)
     return chosen
+
+
+def keep_choice(response: HttpResponse, chosen: str) -> None:
+    """Remember an explicit choice for a year; anything that is none of our languages is no choice."""
+    if chosen in LANGUAGES:
+        response.set_cookie(
+            settings.LANGUAGE_COOKIE_NAME,
+            chosen,
+            max_age=31_536_000,
+            secure=settings.IAM_HTTPS,
+            httponly=True,
+            samesite="Lax",
+        )

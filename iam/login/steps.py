@@ -290,6 +290,12 @@ def _record_password(
     )
 
 
+@transaction.atomic
+def record_broken_factor(session: LoginSession, reason: str, facts: RequestFacts, now: datetime) -> None:
+    """Note that a second factor could not be judged: an operator must look, the person is not to blame."""
+    _record_factor(session, Action.FACTOR_VERIFY, "error", reason, facts, now)
+
+
 def _record_factor(
     session: LoginSession, action: Action, outcome: str, reason: str, facts: RequestFacts, now: datetime
 ) -> None:

@@ -1,5 +1,6 @@
 """The pages of signing in. Every request asks anew what is still needed; `flow.py` says which step that opens."""
 
+import logging
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from math import ceil
@@ -29,9 +30,22 @@ from iam.oauth.protocol.messages import ErrorPage, Interaction, Response
 from . import flow as table
 from . import steps
 from .flow import Act, Page, Sent, Situation, Wish
-from .language import settle_language
+from .language import keep_choice, settle_language
 
 NAME_LENGTH_MAX = 256
+# Keyboards and copied text bring these along unseen (bidi controls, zero width); in a name they only hide differences.
+_INVISIBLE = dict.fromkeys(
+    map(
+        ord,
+        "\u200b\u200c\u200d\u200e\u200f\u061c\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff",
+    )
+)
+logger = logging.getLogger("iam.login")
+
+
+def clean_name(raw: str) -> str:
+    """Return a typed name without what nobody sees: spaces around it, marks that turn the direction of writing."""
+    return raw.translate(_INVISIBLE).strip()[:NAME_LENGTH_MAX]
 
 
 @require_http_methods(["GET"])
@@ -73,14 +87,21 @@ def flow(request: HttpRequest, handle: str) -> HttpResponse:
         request.COOKIES.get(cookies.SESSION, ""), now, timedelta(minutes=settings.IAM_SESSION_IDLE_MINUTES)
     )
     turn = Turn(request, parked, session, now)
+    # The language buttons of a flow's page post here, so that changing the language keeps the name that was typed.
+    chosen = request.POST.get("language", "")
+    request.language_chosen = chosen  # type: ignore[attr-defined]
     asked = parked.request.ui_locales if parked.request else ()
     settle_language(request, session.user.language if session else "", asked)
     if parked.request is not None:
         request.form_targets.append(parked.request.redirect_uri)  # type: ignore[attr-defined]
     try:
-        return _take(turn, _sent(request))
+        response = _take(turn, _sent(request))
     except Conflict:  # the session ended between two statements: begin at what is needed now
-        return HttpResponseRedirect(request.path, status=303)
+        response = HttpResponseRedirect(request.path, status=303)
+    except mfa.MFAError as problem:  # a key is missing or a secret is damaged: nobody passes, and it is said
+        response = _broken_factor(turn, problem)
+    keep_choice(response, chosen)
+    return response
 
 
 def _sent(request: HttpRequest) -> Sent:
@@ -88,7 +109,7 @@ def _sent(request: HttpRequest) -> Sent:
     decision = posted.get("decision", "")
     return Sent(
         is_post=request.method == "POST",
-        name=posted.get("username", "").strip()[:NAME_LENGTH_MAX],
+        name=clean_name(posted.get("username", "")),
         has_password="password" in posted,
         has_code=bool(posted.get("code", "").strip()),
         by_recovery="recovery" in posted or "recovery" in request.GET,
@@ -188,6 +209,13 @@ def _signed_in(turn: Turn, outcome: steps.SignedIn) -> HttpResponse:
     return turn.answer(_finish(turn, need))
 
 
+def _broken_factor(turn: Turn, problem: mfa.MFAError) -> HttpResponse:
+    logger.error("second factor refused (request %s): %s", facts_of(turn.request).request_id, problem.hint)
+    if turn.session is not None:
+        steps.record_broken_factor(turn.session, problem.code, facts_of(turn.request), turn.now)
+    return render(turn.request, "portal/error.html", {"kind": "broken"}, status=503)
+
+
 def _reload(turn: Turn) -> HttpResponse:
     """Answer a post with a fresh look: reloading the next page must not send the form again."""
     return turn.answer(HttpResponseRedirect(reverse("login:flow", args=[turn.parked.handle]), status=303))
@@ -268,12 +296,12 @@ def _show(turn: Turn, need: Interaction, sent: Sent, problem: str = "", status: 
     situation = _situation(turn, need)
     step = table.decide_step(situation, turn.now)
     page = table.decide_page(step, situation, sent)
-    context = _context(turn, need) | {"problem": problem}
+    context = _context(turn, need) | {"problem": problem, "by_recovery": page is Page.RECOVERY}
     match page:
         case Page.NAME:
             context["name"] = sent.name or situation.hinted_name
         case Page.PASSWORD:
-            context["name"] = table.decide_name(situation, sent)
+            context["name"] = context["given_name"] = table.decide_name(situation, sent)
         case Page.CODE | Page.RECOVERY:
             pass
         case Page.ENROLMENT:

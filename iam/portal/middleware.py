@@ -1,6 +1,7 @@
 """What every request gets: its facts, a language, and on the way out the headers of a page."""
 
 import ipaddress
+import re
 import uuid
 from collections.abc import Callable
 from urllib.parse import urlsplit
@@ -18,6 +19,8 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 # No honest chain of proxies is longer; a header beyond this is an attack on whoever parses it (A41).
 FORWARDED_LENGTH_MAX = 2048
 FORWARDED_HOPS_MAX = 20
+# Any other character in a host could end the directive and begin another.
+_HOST_SOURCE = re.compile(r"[A-Za-z0-9.-]+(:[0-9]{1,5})?", re.ASCII)
 
 
 class RequestFactsMiddleware:
@@ -144,6 +147,7 @@ def form_source(uri: str) -> str:
     CSP has no form for an IPv6 literal nor for a private scheme's host. Spec: CSP3 §2.3.1 (host-source).
     """
     parts = urlsplit(uri)
-    if parts.scheme not in {"http", "https"} or not parts.hostname or ":" in parts.hostname:
+    host = parts.netloc.rpartition("@")[2]
+    if parts.scheme not in {"http", "https"} or not _HOST_SOURCE.fullmatch(host):
         return f"{parts.scheme}:"
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+    return f"{parts.scheme}://{host}"

@@ -19,10 +19,9 @@ from iam.accounts import cookies
 from iam.accounts.models import LoginSession
 from iam.accounts.services import end_session, find_live_session
 from iam.audit.facts import facts_of
+from iam.login.language import keep_choice, settle_language
 from iam.oauth.state import DatabaseState
 from iam.oauth.views import RETURN_SALT
-
-from .middleware import settle_language
 
 RETURN_SECONDS = 1800
 
@@ -74,15 +73,7 @@ def language(request: HttpRequest) -> HttpResponse:
     if not back.startswith("/") or not url_has_allowed_host_and_scheme(back, allowed_hosts=None):
         back = reverse("portal:home")
     response = HttpResponseRedirect(back, status=303)
-    if chosen in dict(settings.LANGUAGES):
-        response.set_cookie(
-            settings.LANGUAGE_COOKIE_NAME,
-            chosen,
-            max_age=31_536_000,
-            secure=settings.IAM_HTTPS,
-            httponly=True,
-            samesite="Lax",
-        )
+    keep_choice(response, chosen)
     return response
 
 
