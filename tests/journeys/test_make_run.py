@@ -161,6 +161,8 @@ def test_make_run_child_that_died_is_named_and_everything_is_stopped(checkout):
 
 def test_make_run_busy_port_is_refused_by_number(checkout):
     with socket.socket() as busy:
+        # The tests before this one used the port: their closed connections linger for a minute.
+        busy.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         busy.bind(("127.0.0.1", checkout.port + 2))
         busy.listen()
         done = checkout.make("run", f"DEMO_PORT={checkout.port}")
