@@ -58,7 +58,7 @@ def main() -> int:
     databases = list(Database) if arguments.database == "both" else [Database(arguments.database)]
     try:
         measured, reports = _measure(databases, arguments.only or list(OPERATIONS), arguments.seconds)
-    except (BenchError, SlapdError) as problem:
+    except (BenchError, SlapdError, RuntimeError) as problem:  # the last: a server is not installed
         _note(str(problem))
         return 1
     except KeyboardInterrupt:

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import signal
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +16,7 @@ class BenchError(Exception):
 class _Stat:
     pid: int
     parent: int
+    ended: bool
     seconds: float
 
 
@@ -46,16 +46,10 @@ class ProcessTree:
                 total += sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))
         return total
 
-    def kill(self, members: tuple[int, ...]) -> None:
-        """Kill members that outlived the root; the caller started them and read their numbers while it lived."""
-        for pid in members:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-
     def _stats(self) -> list[_Stat]:
         every = [stat for folder in Path("/proc").glob("[0-9]*") if (stat := _read(int(folder.name)))]
         found = [stat for stat in every if stat.pid == self.root]
-        if not found:
+        if not found or found[0].ended:
             raise BenchError(f"Process {self.root} ended while it was measured.")
         for stat in found:  # grows while it is walked: children of children
             found += [child for child in every if child.parent == stat.pid]
@@ -70,4 +64,4 @@ def _read(pid: int) -> _Stat | None:
         return None
     fields = text.rpartition(")")[2].split()  # the name before it may hold spaces
     utime, stime, cutime, cstime = (int(field) for field in fields[11:15])
-    return _Stat(pid, int(fields[1]), (utime + stime + cutime + cstime) / _TICKS)
+    return _Stat(pid, int(fields[1]), fields[0] in "ZX", (utime + stime + cutime + cstime) / _TICKS)

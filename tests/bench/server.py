@@ -5,6 +5,7 @@ import contextlib
 import os
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -74,18 +75,15 @@ class Granian:
             return False
 
     def stop(self) -> None:
-        """Stop the supervisor, which stops its workers; kill all of them when they do not end in time."""
+        """Stop the supervisor, which stops its workers; kill what is left of them when it could not."""
         if self.process is None:
             return
-        tree = ProcessTree(self.process.pid)
-        members = tree.members()
         self.process.terminate()
-        try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-            tree.kill(members)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)  # a group of its own since the start
+        self.process.wait()
         self.process = None
 
     @property
