@@ -166,13 +166,13 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "iam.portal.middleware.RequestFactsMiddleware",
     "django.middleware.security.SecurityMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.middleware.gzip.GZipMiddleware",
     "iam.portal.middleware.LanguageMiddleware",
-    "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "iam.portal.middleware.PageHeadersMiddleware",
-    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "django.middleware.common.CommonMiddleware",  # last: its refusal of a Host is a page like any other
 ]
 
 TEMPLATES = [

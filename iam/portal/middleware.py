@@ -1,13 +1,16 @@
 """What every request gets: its facts, a language, and on the way out the headers of a page."""
 
+import contextlib
 import ipaddress
 import re
 import uuid
 from collections.abc import Callable
+from http import HTTPStatus
 from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
 from django.utils import translation
 
 from iam.audit.facts import RequestFacts
@@ -19,6 +22,10 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 # No honest chain of proxies is longer; a header beyond this is an attack on whoever parses it (A41).
 FORWARDED_LENGTH_MAX = 2048
 FORWARDED_HOPS_MAX = 20
+# A body that is refused unread is read all the same, up to here: a connection closed in the middle of sending
+# loses the answer, and the person sees the browser's page instead of ours.
+DRAINED_MAX = 2_097_152
+_DRAIN_CHUNK = 65_536
 # Any other character in a host could end the directive and begin another.
 _HOST_SOURCE = re.compile(r"[A-Za-z0-9.-]+(:[0-9]{1,5})?", re.ASCII)
 
@@ -40,8 +47,20 @@ class RequestFactsMiddleware:
         )
         request.facts = facts  # type: ignore[attr-defined]
         response = self.get_response(request)
+        _drain(request)
         response["X-Request-Id"] = facts.request_id
         return response
+
+
+def _drain(request: HttpRequest) -> None:
+    """Read and forget what is left of a large body."""
+    if not request.META.get("CONTENT_LENGTH", "").isdecimal():
+        return
+    if not _DRAIN_CHUNK < int(request.META["CONTENT_LENGTH"]) <= DRAINED_MAX:
+        return
+    with contextlib.suppress(OSError):
+        while request.read(_DRAIN_CHUNK):
+            pass
 
 
 def source_address(remote: str, forwarded: str) -> str:
@@ -120,6 +139,8 @@ class PageHeadersMiddleware:
         """Add the headers; an answer of the protocol keeps what its endpoint said."""
         request.form_targets = []  # type: ignore[attr-defined]
         response = self.get_response(request)
+        if response.status_code == HTTPStatus.METHOD_NOT_ALLOWED and not response.content:
+            response = _explained(request, response["Allow"])
         if not response.get("Content-Type", "").startswith("text/html"):
             response.setdefault("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
             return response
@@ -130,6 +151,13 @@ class PageHeadersMiddleware:
         )
         response.setdefault("Cache-Control", "no-store")
         return response
+
+
+def _explained(request: HttpRequest, allowed: str) -> HttpResponse:
+    """Return a page for a method that an address does not take: Django answers with an empty one."""
+    response = render(request, "portal/error.html", {"kind": "bad"}, status=HTTPStatus.METHOD_NOT_ALLOWED)
+    response["Allow"] = allowed
+    return response
 
 
 def content_security_policy(targets: list[str]) -> str:

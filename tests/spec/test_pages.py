@@ -338,9 +338,9 @@ def test_people_who_met_every_hostile_field_still_finish(service, walkers):
         ("application/json", b"{", {403}),
         ("text/plain", b"username=desk10&password=x", {403}),
         ("", b"username=desk10&password=x", {403}),
-        ("application/x-www-form-urlencoded; charset=utf-16", b"username=desk10", {400}),
-        ("application/x-www-form-urlencoded; charset=utf-7", b"username=desk10", {400}),
-        ("application/x-www-form-urlencoded; charset=hex", b"username=desk10", {400}),
+        ("application/x-www-form-urlencoded; charset=utf-16", b"username=desk10", {403}),
+        ("application/x-www-form-urlencoded; charset=utf-7", b"username=desk10", {403}),
+        ("application/x-www-form-urlencoded; charset=hex", b"username=desk10", {403}),
         ("application/x-www-form-urlencoded; charset=no-such", b"username=desk10", {403}),
         ("multipart/form-data", b"--x", {400}),
         ("multipart/form-data; boundary=", b"--x", {400}),
@@ -375,14 +375,27 @@ def test_a47_other_content_types_are_refused_with_a_page(service, content_type, 
 
 
 @pytest.mark.parametrize(
-    "charset", ["hex", "rot13", "base64", "utf-16", "idna", "undefined", "no-such", "\\"]
+    "charset",
+    [
+        "=hex",
+        "=rot13",
+        "=base64",
+        "=utf-16",
+        "=idna",
+        "=undefined",
+        "=no-such",
+        "=\\",
+        "*=no-such''x",
+        "=" + "x" * 20_000,
+    ],
 )
 @pytest.mark.parametrize(
-    "path", ["/sign-in?a=%ff", "/sign-out?to=x", "/?x=1", "/signed-out?x=%e9", "/authorize?x=1"]
+    "path",
+    ["/sign-in?a=%ff", "/sign-out?to=x", "/?x=1", "/signed-out?x=%e9", "/authorize?x=1", "/jwks?x=%ff"],
 )
 def test_charset_of_a_get_request_changes_nothing(service, path, charset):
     response = requests.get(
-        service.issuer + path, headers={"Content-Type": f"text/plain; charset={charset}"},
+        service.issuer + path, headers={"Content-Type": f"text/plain; charset{charset}"},
         allow_redirects=False, timeout=SECONDS,
     )  # fmt: skip
 
@@ -438,3 +451,84 @@ def test_addresses_that_are_nothing_are_a_page_with_a_reference_number(service, 
     )
 
     assert assert_is_error_page(response, 404).attributes["lang"] == "ar"
+
+
+# -- forms that are not ours (A47) ------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module", name="pages_with_forms")
+def _pages_with_forms(service) -> dict[str, tuple[Person, Form, dict[str, str]]]:
+    """One person who stands still before each kind of form, and what the form is to be sent with."""
+    at_name, at_password, at_code = (visitor(service, login) for login in ("desk11", "desk12", "desk13"))
+    at_enrolment, at_consent, inside = (visitor(service, f"plain{n:02}") for n in (6, 7, 8))
+    enrolment = to_code(at_enrolment, acr_values="aal2")
+    consent = at_consent.go_on(
+        at_consent.open(
+            at_consent.request("test-ask", "http://127.0.0.1:9901/callback", scope="openid profile")
+        )
+    )
+    assert isinstance(consent, Page)
+    inside.sign_in()
+    home, sign_out = inside.open(service.issuer + "/"), inside.open(service.issuer + "/sign-out")
+    assert isinstance(home, Page)
+    assert isinstance(sign_out, Page)
+    return {
+        "name": (at_name, to_name(at_name).form_with("username"), {"username": "desk11"}),
+        "password": (at_password, to_password(at_password).form_with("password"), {"password": PASSWORD}),
+        "code": (at_code, to_code(at_code).form_with("code"), {"code": "000000"}),
+        "enrolment": (at_enrolment, enrolment.form_with("enrolment"), {"code": "000000"}),
+        "consent": (at_consent, consent.form_with("consent"), {"decision": "agree"}),
+        "language": (inside, home.form_with("next"), {"language": "fr"}),
+        "sign-out": (inside, sign_out.form_with("to"), {}),
+    }
+
+
+FORMS = ["name", "password", "code", "enrolment", "consent", "language", "sign-out"]
+
+
+@pytest.mark.parametrize(
+    "trick",
+    ["no field", "empty", "garbage", "a stranger's", "no cookie", "evil origin", "null origin", "by get"],
+)
+@pytest.mark.parametrize("which", FORMS)
+def test_a47_form_that_is_not_ours_is_refused(service, pages_with_forms, which, trick):
+    person, form, values = pages_with_forms[which]
+    fields, headers = {**form.fields, **values}, {}
+    stranger = visitor(service, "")
+    match trick:
+        case "no field":
+            del fields["csrfmiddlewaretoken"]
+        case "empty":
+            fields["csrfmiddlewaretoken"] = ""
+        case "garbage":
+            fields["csrfmiddlewaretoken"] = "x" * 64
+        case "a stranger's":
+            fields["csrfmiddlewaretoken"] = token_of(to_name(stranger))
+        case "no cookie":
+            kept = "; ".join(f"{c.name}={c.value}" for c in person.browser.cookies if c.name != "iam-csrf")
+            response = requests.post(
+                form.action, data=fields, headers={"Cookie": kept}, allow_redirects=False, timeout=SECONDS
+            )
+            assert_is_error_page(response, 403)
+            return
+        case "evil origin":
+            headers["Origin"] = "https://evil.example"
+        case "null origin":
+            headers["Origin"] = "null"
+        case "by get":
+            response = person.browser.get(form.action, params=fields, allow_redirects=False, timeout=SECONDS)
+            assert response.status_code in {200, 405}
+            assert "Location" not in response.headers
+            return
+
+    assert_is_error_page(send(person, form, fields, headers=headers), 403)
+
+
+def test_a47_after_every_refused_form_nothing_has_happened(pages_with_forms):
+    for which in ("name", "password", "code", "enrolment", "consent"):
+        person, form, _ = pages_with_forms[which]
+        page = Page(person.browser.get(form.action, timeout=SECONDS))
+        assert page.has({"password": "username"}.get(which, which) if which != "name" else "username"), which
+    person = pages_with_forms["sign-out"][0]
+    assert is_signed_in(person)
+    assert "iam-lang" not in person.browser.cookies
