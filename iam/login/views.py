@@ -96,8 +96,10 @@ def flow(request: HttpRequest, handle: str) -> HttpResponse:
         request.form_targets.append(parked.request.redirect_uri)  # type: ignore[attr-defined]
     try:
         response = _take(turn, _sent(request))
-    except Conflict:  # the session ended between two statements: begin at what is needed now
-        response = HttpResponseRedirect(request.path, status=303)
+    except Conflict:
+        # The session ended between two statements, or another answer finished the flow: begin at what is needed
+        # now. A password that was right stays right: the browser gets the session that it opened.
+        response = turn.answer(HttpResponseRedirect(request.path, status=303))
     except mfa.MFAError as problem:  # a key is missing or a secret is damaged: nobody passes, and it is said
         response = _broken_factor(turn, problem)
     keep_choice(response, chosen)
@@ -261,7 +263,7 @@ def _application(need: Interaction, language: str) -> tuple[str, str]:
 
 def _failed(turn: Turn, need: Interaction, sent: Sent, outcome: steps.Wrong | steps.Slowed) -> HttpResponse:
     """Show the same step with what went wrong in words."""
-    code_step = sent.has_code
+    code_step = not table.decide_first(sent)
     if isinstance(outcome, steps.Slowed):
         minutes = max(1, ceil(outcome.wait.total_seconds() / 60)) if outcome.wait else 0
         problem = (
