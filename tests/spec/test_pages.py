@@ -3,6 +3,7 @@
 The service spares 127.0.0.1 the delays; who is to feel them comes from another address of the loopback network.
 """
 
+import http.client
 import re
 from concurrent.futures import ThreadPoolExecutor
 from http.cookies import SimpleCookie
@@ -12,6 +13,7 @@ from urllib.parse import quote, urlencode, urljoin
 import pytest
 import requests
 from requests.adapters import HTTPAdapter
+from requests.structures import CaseInsensitiveDict
 
 from tests.servers.organisation import PASSWORD
 from tests.servers.person import Form, Page, Person
@@ -532,3 +534,521 @@ def test_a47_after_every_refused_form_nothing_has_happened(pages_with_forms):
     person = pages_with_forms["sign-out"][0]
     assert is_signed_in(person)
     assert "iam-lang" not in person.browser.cookies
+
+
+# -- steps out of order, twice, elsewhere (A31, A45) --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_a45_flow_of_another_browser_is_over_here_and_goes_on_there(service, method):
+    owner, thief = visitor(service, "plain09"), visitor(service, "plain10")
+    page, own = to_name(owner), to_name(thief)
+    form = page.form_with("username")
+    fields = {**csrf_of(own.form_with("username")), "username": "plain10", "password": PASSWORD}
+
+    response = thief.browser.request(
+        method, form.action, data=fields if method == "POST" else None, timeout=SECONDS
+    )
+
+    assert_is_error_page(response, 404)
+    assert not is_signed_in(thief)
+    assert isinstance(owner.go_on(page), dict)
+
+
+def test_a45_secret_of_a_session_from_before_a_step_is_worth_nothing_after_it(service):
+    person = visitor(service, "desk14")
+    page = to_code(person)
+    before = person.browser.cookies["iam-session"]
+    assert isinstance(person.submit(page, "code", code=person.code()), dict)
+    thief = visitor(service, "")
+    thief.browser.cookies.set("iam-session", before)
+
+    assert person.browser.cookies["iam-session"] != before
+    assert not is_signed_in(thief)
+    assert is_signed_in(person)
+
+
+def test_a45_session_secret_that_somebody_planted_is_not_taken_over(service):
+    person = visitor(service, "plain11")
+    person.browser.cookies.set("iam-session", "p" * 43, domain="localhost.local", path="/")
+
+    person.sign_in()
+
+    thief = visitor(service, "")
+    thief.browser.cookies.set("iam-session", "p" * 43)
+    assert not is_signed_in(thief)
+
+
+def test_a31_flow_that_waited_too_long_is_over_and_says_how_to_begin_again(service):
+    person = visitor(service, "plain12", language="fr")
+    page = to_password(person)
+    service.python(
+        "from datetime import timedelta\nfrom django.db.models import F\nfrom iam.oauth.models import ParkedRequest\n"
+        "ParkedRequest.objects.update(expires_at=F('expires_at') - timedelta(minutes=31))"
+    )
+
+    over = submit(person, page, "password", password=PASSWORD)
+
+    assert_is_error_page(over.response, 404)
+    assert over.attributes["lang"] == "fr"
+    assert "/sign-in" in over.response.text
+    assert not is_signed_in(person)
+
+
+def test_a31_last_form_sent_again_after_the_end_makes_no_second_code(service):
+    person = visitor(service, "desk15")
+    page = to_code(person)
+    form, code = page.form_with("code"), person.code()
+    first = send(person, form, {**form.fields, "code": code})
+    assert "code=ac_" in first.headers["Location"]
+
+    again = [send(person, form, {**form.fields, "code": code}) for _ in range(2)]
+    back = person.browser.get(form.action, allow_redirects=False, timeout=SECONDS)
+
+    for response in (*again, back):
+        assert_is_error_page(response, 404)
+    assert is_signed_in(person)
+
+
+def send_twice(person: Person, form: Form, fields: dict[str, str]) -> list[requests.Response]:
+    """Send one form twice at the same time with the same cookies, as an impatient browser does."""
+    cookies = "; ".join(f"{cookie.name}={cookie.value}" for cookie in person.browser.cookies)
+
+    def once(_: int) -> requests.Response:
+        return requests.post(
+            form.action, data=fields, headers={"Cookie": cookies}, allow_redirects=False, timeout=SECONDS
+        )
+
+    with ThreadPoolExecutor(2) as pool:
+        return list(pool.map(once, range(2)))
+
+
+@pytest.mark.parametrize("turn", range(3))
+def test_a31_last_form_sent_twice_at_once_makes_one_code_and_breaks_nothing(service, turn):
+    person = visitor(service, f"desk{16 + turn}")
+    form = to_code(person).form_with("code")
+
+    responses = send_twice(person, form, {**form.fields, "code": person.code()})
+
+    assert all(response.status_code < 500 for response in responses)
+    locations = [response.headers.get("Location", "") for response in responses]
+    assert sum("code=ac_" in location for location in locations) == 1
+
+
+@pytest.mark.parametrize("turn", range(3))
+def test_a31_password_sent_twice_at_once_signs_in_whichever_answer_the_browser_keeps(service, turn):
+    person = visitor(service, f"plain{13 + turn}")
+    form = to_password(person).form_with("password")
+
+    responses = send_twice(person, form, {**form.fields, "password": PASSWORD})
+
+    assert all(response.status_code < 500 for response in responses)
+    assert sum("code=ac_" in response.headers.get("Location", "") for response in responses) == 1
+    for response in responses:  # each answer alone leaves a browser that is signed in
+        kept = visitor(service, person.login)
+        for name, morsel in SimpleCookie(response.headers.get("Set-Cookie", "")).items():
+            kept.browser.cookies.set(name, morsel.value)
+        assert is_signed_in(kept) or response.status_code == 404
+
+
+def test_two_tabs_of_one_browser_both_finish(service):
+    person = visitor(service, "desk19")
+    one, two = to_name(person, state="one"), to_name(person, state="two")
+
+    first = person.go_on(one)
+    second = person.go_on(two)
+
+    assert isinstance(first, dict)
+    assert isinstance(second, dict), second.text
+    assert (first["state"], second["state"]) == ("one", "two")
+    assert first["code"] != second["code"]
+
+
+def test_two_tabs_that_stand_at_the_code_both_finish_with_one_code(service):
+    person = visitor(service, "desk20")
+    one = to_code(person, state="one")
+    two = person.open(person.request(state="two"))
+    assert isinstance(two, Page)
+    assert two.has("code")
+
+    first = person.submit(one, "code", code=person.code())
+    second = person.open(two.response.url)  # what is needed is there: no second code is asked for
+
+    assert isinstance(first, dict)
+    assert isinstance(second, dict), second.text
+    assert (first["state"], second["state"]) == ("one", "two")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"code": "123456"}, {"code": "123456", "recovery": "1"}, {"code": "1", "enrolment": "x"}, {"decision": "agree"},
+        {"decision": "decline"}, {"decision": "leave"}, {"consent": "1", "decision": "agree"}, {"password": PASSWORD}, {},
+        {"username": "", "password": PASSWORD}, {"recovery": "1"}, {"step": "code", "next": "/"},
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("login", ["", "desk21"])
+def test_a31_what_belongs_to_another_step_is_not_looked_at(service, fields, login, still):
+    person, form = still[login]
+
+    response = send(person, form, {**csrf_of(form), **fields})
+
+    page = assert_is_page(response)
+    assert response.status_code == 200
+    assert page.has("code" if login else "username")
+    assert "Set-Cookie" not in response.headers or "iam-session" not in response.headers["Set-Cookie"]
+
+
+@pytest.fixture(scope="module", name="still")
+def _still(service) -> dict[str, tuple[Person, Form]]:
+    """Somebody at the first step, and somebody at the code."""
+    nobody, person = visitor(service, ""), visitor(service, "desk21")
+    return {"": (nobody, to_name(nobody).forms[0]), "desk21": (person, to_code(person).forms[0])}
+
+
+@pytest.mark.parametrize(
+    "query", ["recovery=1", "other=1", "step=consent", "decision=agree", "code=1", "username=gone"]
+)
+def test_a31_query_of_a_later_step_shows_the_open_one(service, still, query):
+    person, form = still[""]
+
+    page = assert_is_page(person.browser.get(f"{form.action}?{query}", timeout=SECONDS))
+
+    assert page.has("username")
+    assert not page.has("code")
+    assert not page.has("password")
+
+
+# -- two people, one browser (A46) --------------------------------------------------------------------------------
+
+
+def test_a46_another_person_in_the_same_browser_ends_the_session_before(service):
+    person = visitor(service, "plain16")
+    tokens = person.tokens(person.sign_in())
+    first_secret = person.browser.cookies["iam-session"]
+    page = person.open(person.request(prompt="login"))
+    assert isinstance(page, Page)
+    page = person.open(page.response.url + "?other=1")
+    assert isinstance(page, Page)
+    assert "plain16" not in page.text + str(page.forms)
+
+    answer = person.submit(page, "username", username="plain17", password=PASSWORD)
+
+    assert isinstance(answer, dict), answer.text
+    assert person.tokens(answer)["id_token"] != tokens["id_token"]
+    home = person.open(service.issuer + "/")
+    assert isinstance(home, Page)
+    assert "Plain 17" in home.text
+    assert "Plain 16" not in home.text
+    thief = visitor(service, "")
+    thief.browser.cookies.set("iam-session", first_secret)
+    assert not is_signed_in(thief)
+    refused = requests.get(
+        f"{service.issuer}/userinfo",
+        headers={"Authorization": f"Bearer {tokens['access_token']}"},
+        timeout=SECONDS,
+    )
+    assert refused.status_code == 401
+
+
+def test_a46_wrong_password_of_another_person_leaves_the_session_as_it_was(service):
+    person = visitor(service, "plain18")
+    person.sign_in()
+    page = person.open(person.request(prompt="login"))
+    assert isinstance(page, Page)
+
+    refused = submit(person, page, "username", username="plain19", password=WRONG)
+
+    assert refused.has("password")
+    assert is_signed_in(person)
+    home = person.open(service.issuer + "/")
+    assert isinstance(home, Page)
+    assert "Plain 18" in home.text
+
+
+def test_a46_half_signed_in_person_gives_nothing_to_the_next_one(service):
+    person = visitor(service, "desk22")
+    page = to_code(person)
+    other = person.open(page.response.url + "?other=1")
+    assert isinstance(other, Page)
+
+    answer = person.submit(page, "code", username="plain20", password=PASSWORD, code=person.code())
+
+    # The name and the password win: the code that came along was desk22's and is not looked at.
+    assert isinstance(answer, dict), answer.text
+    home = person.open(service.issuer + "/")
+    assert isinstance(home, Page)
+    assert "Plain 20" in home.text
+
+
+def test_wrong_password_next_to_a_code_is_told_as_a_wrong_password(service):
+    person = visitor(service, "plain21")
+    page = to_password(person)
+
+    refused = submit(person, page, "password", password=WRONG, code="123456")
+
+    assert "The name or password is not right." in refused.text
+
+
+# -- cookies, languages, where a form may lead --------------------------------------------------------------------
+
+
+def test_cookies_of_an_http_issuer_have_the_right_names_and_flags(service):
+    person, seen = visitor(service, "desk23"), []
+    person.browser.hooks["response"].append(
+        lambda response, **_: seen.extend(response.raw.headers.getlist("set-cookie"))
+    )
+    page = to_code(person)
+    person.submit(page, "language", language="fr") if page.has("language") else person.browser.post(
+        service.issuer + "/language",
+        data={**csrf_of(page.forms[0]), "language": "fr", "next": "/"},
+        timeout=SECONDS,
+    )
+    person.submit(page, "code", code=person.code())
+
+    flags: dict[str, set[str]] = {}
+    for line in seen:
+        pair, *rest = line.split("; ")
+        flags.setdefault(pair.partition("=")[0], set()).update(part.partition("=")[0] for part in rest)
+        assert "Path=/" in rest
+        assert "HttpOnly" in rest
+        assert "SameSite=Lax" in rest
+        assert not any(part.startswith(("Domain", "Secure")) for part in rest)
+    assert set(flags) == {"iam-session", "iam-browser", "iam-csrf", "iam-lang"}
+    assert "Max-Age" not in flags["iam-session"]  # until the browser is closed
+    assert "expires" not in flags["iam-session"]
+    assert "Max-Age" in flags["iam-lang"]
+
+
+@pytest.mark.parametrize("path", ["/", "/sign-in", "/sign-out", "/signed-out"])
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_every_page_has_its_language_and_headers(service, path, language):
+    person = visitor(service, "", language=language)
+
+    page = person.open(service.issuer + path)
+
+    assert isinstance(page, Page)
+    assert assert_is_page(page.response).attributes["lang"] == language
+
+
+def test_language_of_a_flow_changes_at_every_step_and_the_flow_stays(service):
+    person = visitor(service, "desk24")
+    page = to_name(person)
+    for step, language in (("username", "ar"), ("password", "fr"), ("code", "ar")):
+        button = next(form for form in page.forms if "language" in form.action or form is page.forms[-1])
+        answer = person._follow(send(person, button, {**button.fields, "language": language}))
+        assert isinstance(answer, Page)
+        assert answer.attributes["lang"] == language
+        if not answer.has(step):  # the name may have to be given again, nothing more
+            assert step == "password"
+            answer = submit(person, answer, "username", username=person.login)
+        value = {
+            "username": person.login,
+            "password": PASSWORD,
+            "code": person.code() if step == "code" else "",
+        }[step]
+        after = person.submit(answer, step, **{step: value})
+        if isinstance(after, dict):
+            break
+        page = after
+
+    assert isinstance(after, dict), after.text
+    assert "code" in after
+
+
+@pytest.mark.parametrize("language", ["de", "", "../fr", "fr\0", "fr\r\nSet-Cookie: x=y", "x" * 5000])
+def test_language_that_is_none_of_ours_is_no_choice(service, language):
+    person = visitor(service, "")
+    page = person.open(service.issuer + "/signed-out")
+    assert isinstance(page, Page)
+
+    response = send(person, page.form_with("next"), {**page.form_with("next").fields, "language": language})
+
+    assert response.status_code == 303
+    assert "iam-lang" not in response.headers.get("Set-Cookie", "")
+
+
+@pytest.mark.parametrize(
+    "back",
+    [
+        "https://evil.example/", "//evil.example/", "///evil.example", "/\\evil.example", "\\\\evil.example", "/\t/evil.example",
+        "/\n/evil.example", "/%0d%0aX: y", "javascript:alert(1)", "data:text/html,x", " //evil.example", "http:evil.example",
+        "/..//evil.example", "evil.example", "", "/x\r\nSet-Cookie: a=b", "/\0", "/" + "x" * 100_000, "/ /evil", "https:/evil",
+        "http:///evil.example", "/@evil.example", "//user@localhost:1/", "?x", "#x",
+    ],
+)  # fmt: skip
+def test_a40_next_of_the_language_form_cannot_leave_the_site(service, back):
+    person = visitor(service, "")
+    page = person.open(service.issuer + "/signed-out")
+    assert isinstance(page, Page)
+    form = page.form_with("next")
+
+    response = send(person, form, {**form.fields, "language": "fr", "next": back})
+
+    assert response.status_code in {303, 400}
+    if response.status_code == 303:
+        where = response.headers["Location"]
+        assert where.startswith("/")
+        assert not where.startswith(("//", "/\\"))
+        assert urljoin(service.issuer + "/language", where).startswith(service.issuer + "/")
+        assert set(response.cookies.keys()) <= {"iam-lang", "iam-csrf"}
+
+
+# -- signing out ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "to",
+    [
+        "https://evil.example/", "//evil.example", "aHR0cHM6Ly9ldmlsLmV4YW1wbGU", "x:y:z", ":", "", "\0", "x" * 50_000,
+        "Imh0dHBzOi8vZXZpbC5leGFtcGxlLyI:1tAAAA:" + "A" * 43,
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("where", ["query", "form"])
+def test_a40_address_to_return_to_after_signing_out_cannot_be_forged(service, to, where):
+    person = visitor(service, "")
+    address = f"{service.issuer}/sign-out"
+    page = person.open(address)
+    assert isinstance(page, Page)
+    form = page.form_with("to")
+    more = {"params": {"to": to}} if where == "query" else {}
+    form.action = address
+
+    response = send(person, form, {**form.fields, "to": to if where == "form" else ""}, **more)
+
+    assert response.status_code in {303, 400}
+    assert response.headers.get("Location", "/signed-out") == "/signed-out"
+
+
+def test_a47_sign_out_by_link_only_asks_and_the_form_does_it(service):
+    person = visitor(service, "plain22")
+    person.sign_in()
+    before = person.browser.cookies["iam-session"]
+
+    asked = person.open(service.issuer + "/sign-out")
+    assert isinstance(asked, Page)
+    assert is_signed_in(person)
+    done = submit(person, asked, "to")
+
+    assert_is_page(done.response)
+    assert "iam-session" not in person.browser.cookies
+    person.browser.cookies.set("iam-session", before)
+    assert not is_signed_in(person)
+
+
+def test_sign_out_twice_and_by_nobody_is_no_error(service):
+    person = visitor(service, "plain23")
+    person.sign_in()
+    asked = person.open(service.issuer + "/sign-out")
+    assert isinstance(asked, Page)
+
+    for _ in range(2):
+        assert "signed out" in submit(person, asked, "to").text
+
+
+# -- whom the request is for (A40) --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "evil.example", "localhost.evil.example", "evil.example:80", "localhost@evil.example", "localhost, evil.example", "",
+        "localhost:80:80", "localhost/evil", "[::1", "127.0.0.2", "١٢٧.0.0.1", "localhost\\evil", "*", ".localhost",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("path", ["/sign-in", "/sign-in/x", "/signed-out", "/nowhere", "/"])
+def test_a40_foreign_host_is_refused_and_repeated_nowhere(service, host, path):
+    response = ask_as(service, host, path)
+
+    if response.headers.get("Content-Type"):  # else the server in front of the pages refused it
+        page = assert_is_error_page(response, 400)
+        assert "evil" not in page.response.text
+    assert response.status_code == 400
+    assert "Location" not in response.headers
+
+
+def ask_as(service: Service, host: str, path: str) -> requests.Response:
+    """Ask for a page by a name that a client library would not send."""
+    port = int(service.issuer.rpartition(":")[2])
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=SECONDS)
+    connection.putrequest("GET", path, skip_host=True)
+    connection.putheader("Host", host.encode())
+    connection.endheaders()
+    raw = connection.getresponse()
+    response = requests.Response()
+    response.status_code, response.headers = raw.status, CaseInsensitiveDict(raw.headers)
+    response._content, response.url, response.encoding = raw.read(), service.issuer + path, "utf-8"
+    connection.close()
+    return response
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["X-Forwarded-Host", "X-Host", "Forwarded", "X-Original-URL", "X-Rewrite-URL", "X-Forwarded-Prefix"],
+)
+def test_a40_forwarded_names_change_no_link(service, name):
+    value = "host=evil.example" if name == "Forwarded" else "evil.example"
+    for path in ("/sign-in", "/signed-out", "/.well-known/openid-configuration"):
+        response = requests.get(service.issuer + path, headers={name: value}, timeout=SECONDS)
+        assert response.status_code == 200
+        assert "evil" not in response.text + response.url
+
+
+# -- typing a code (US-05) ------------------------------------------------------------------------------------------
+
+ARABIC, PERSIAN = "٠١٢٣٤٥٦٧٨٩", "۰۱۲۳۴۵۶۷۸۹"
+
+
+@pytest.mark.parametrize(
+    ("n", "typed"),
+    [
+        (25, lambda code: code.translate(str.maketrans("0123456789", ARABIC))),
+        (26, lambda code: code.translate(str.maketrans("0123456789", PERSIAN))),
+        (27, lambda code: f" {code[:3]} {code[3:]} "),
+        (28, lambda code: f"{code[:3]}-{code[3:]}"),
+        (29, lambda code: "\u200f" + code[:3].translate(str.maketrans("0123456789", ARABIC)) + "\u00a0" + code[3:] + "\u200e"),
+    ],
+    ids=["arabic", "persian", "spaces", "hyphen", "mixed with marks"],
+)  # fmt: skip
+def test_us05_code_as_people_type_it_enters(service, n, typed):
+    person = visitor(service, f"desk{n:02}", language="ar")
+    page = to_code(person)
+
+    answer = person.submit(page, "code", code=typed(person.code()))
+
+    assert isinstance(answer, dict), answer.text
+    assert "code" in answer
+
+
+def test_us05_code_with_other_signs_in_it_is_refused_and_the_same_code_then_enters(service):
+    person = visitor(service, "desk30")
+    page, code = to_code(person), person.code()
+    wrong = [
+        f"{code[:3]}_{code[3:]}", f"+{code}", f"-{code}x", f"{code}\n1", f"0{code}", code[:5], f"{code}.0", f"{code}e0", f"0x{code}",
+        code.translate(str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")), code.translate(str.maketrans("0123456789", "①②③④⑤⑥⑦⑧⑨⑩")),
+        f"{code},{code}", f"{code}\0", "x" * 10_000,
+    ]  # fmt: skip
+    for typed in wrong:
+        page = submit(person, page, "code", code=typed)
+        assert page.response.status_code == 200
+        assert page.has("code")
+        assert "There is a problem" in page.text
+
+    service.manage("person", "unlock", "desk30")
+    answer = person.submit(page, "code", code=code)
+
+    assert isinstance(answer, dict), answer.text
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_us05_field_of_the_code_lets_every_keyboard_in(service, language):
+    person = visitor(service, "desk22", language=language)
+
+    page = to_code(person)
+
+    field = re.search(r'<input id="code"[^>]*>', page.response.text)
+    assert field is not None
+    for wanted in ('inputmode="numeric"', 'autocomplete="one-time-code"', 'dir="ltr"', 'type="text"'):
+        assert wanted in field[0]
+    assert "maxlength" not in field[0]
+    assert "pattern" not in field[0]
