@@ -44,8 +44,11 @@ logger = logging.getLogger("iam.login")
 
 
 def clean_name(raw: str) -> str:
-    """Return a typed name without what nobody sees: spaces around it, marks that turn the direction of writing."""
-    return raw.translate(_INVISIBLE).strip()[:NAME_LENGTH_MAX]
+    """Return a typed name without what nobody sees: spaces around it, marks that turn the direction of writing.
+
+    A name that is too long stays too long by one, so that the directory refuses it: cut, it could be somebody's.
+    """
+    return raw.translate(_INVISIBLE).strip()[: NAME_LENGTH_MAX + 1]
 
 
 @require_http_methods(["GET"])

@@ -26,6 +26,7 @@ FORWARDED_HOPS_MAX = 20
 # loses the answer, and the person sees the browser's page instead of ours.
 DRAINED_MAX = 2_097_152
 _DRAIN_CHUNK = 65_536
+_LENGTH = re.compile(r"[0-9]{1,9}", re.ASCII)
 # Any other character in a host could end the directive and begin another.
 _HOST_SOURCE = re.compile(r"[A-Za-z0-9.-]+(:[0-9]{1,5})?", re.ASCII)
 
@@ -54,9 +55,8 @@ class RequestFactsMiddleware:
 
 def _drain(request: HttpRequest) -> None:
     """Read and forget what is left of a large body."""
-    if not request.META.get("CONTENT_LENGTH", "").isdecimal():
-        return
-    if not _DRAIN_CHUNK < int(request.META["CONTENT_LENGTH"]) <= DRAINED_MAX:
+    length = request.META.get("CONTENT_LENGTH", "")
+    if not _LENGTH.fullmatch(length) or not _DRAIN_CHUNK < int(length) <= DRAINED_MAX:
         return
     with contextlib.suppress(OSError):
         while request.read(_DRAIN_CHUNK):

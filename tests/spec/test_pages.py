@@ -333,6 +333,19 @@ def test_people_who_met_every_hostile_field_still_finish(service, walkers):
         assert isinstance(person.go_on(again), dict)
 
 
+def test_name_that_is_too_long_is_nobodys_even_if_it_begins_as_somebodys(service):
+    person = visitor(service, "plain24")
+
+    page = submit(
+        person, to_name(person), "username", username="plain24" + " " * 300 + "x", password=PASSWORD
+    )
+
+    assert page.has("password")
+    assert "The name or password is not right." in page.text
+    assert len(page.form_with("password").fields["username"]) < 300
+    assert not is_signed_in(person)
+
+
 @pytest.mark.parametrize(
     ("content_type", "body", "statuses"),
     [

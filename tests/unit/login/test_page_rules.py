@@ -1,9 +1,10 @@
 """What the pages decide without a database: a language, an address to believe, a policy for the browser."""
 
+import io
 import ipaddress
 
 import pytest
-from django.http import HttpResponse
+from django.http import HttpResponse, HttpResponseNotAllowed
 from django.test import RequestFactory
 from django.utils import translation
 from hypothesis import given
@@ -13,6 +14,7 @@ from iam.audit.facts import facts_of
 from iam.login.language import choose_language
 from iam.portal.context import page
 from iam.portal.middleware import (
+    DRAINED_MAX,
     LanguageMiddleware,
     PageHeadersMiddleware,
     RequestFactsMiddleware,
@@ -20,6 +22,7 @@ from iam.portal.middleware import (
     form_source,
     source_address,
 )
+from iam.wsgi import Utf8Request
 
 # -- the language ---------------------------------------------------------------------------------------------
 
@@ -254,3 +257,62 @@ def test_headers_of_an_answer_of_the_protocol_stay():
     assert answer["Content-Security-Policy"] == "default-src 'none'; frame-ancestors 'none'"
     assert answer["Cache-Control"] == "max-age=60"
     assert "Permissions-Policy" not in answer
+
+
+# -- answers to what was not read -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("length", "left"), [(10, 10), (65_536, 65_536), (65_537, 0), (1_000_000, 0), (DRAINED_MAX + 1, DRAINED_MAX + 1)]
+)  # fmt: skip
+def test_facts_a_large_body_that_nobody_wanted_is_read_within_bounds(length, left):
+    request = RequestFactory().post("/", b"x" * length, content_type="text/plain")
+
+    RequestFactsMiddleware(lambda _: HttpResponse(status=400))(request)
+
+    assert len(request.read()) == left
+
+
+@pytest.mark.parametrize("length", ["", "-1", "1e9", "٩٩٩٩٩٩", "x", "9" * 5000])
+def test_facts_a_length_that_is_no_number_is_not_waited_for(length):
+    request = RequestFactory().post("/", b"x", content_type="text/plain", CONTENT_LENGTH=length)
+
+    assert RequestFactsMiddleware(lambda _: HttpResponse())(request).status_code == 200
+
+
+def test_facts_a_connection_that_broke_while_draining_is_not_an_error():
+    class Broken(io.RawIOBase):
+        def read(self, size=-1):
+            raise OSError
+
+    request = RequestFactory().post("/", b"x" * 100_000, content_type="text/plain")
+    request._stream = Broken()
+
+    assert RequestFactsMiddleware(lambda _: HttpResponse(status=400))(request).status_code == 400
+
+
+def test_headers_empty_answer_to_a_wrong_method_becomes_a_page():
+    answer = headers_of(HttpResponseNotAllowed(["GET"]))
+
+    assert (answer.status_code, answer["Allow"]) == (405, "GET")
+    assert b"<html lang=" in answer.content
+
+
+def test_headers_answer_to_a_wrong_method_that_says_something_stays():
+    own = HttpResponseNotAllowed(["POST"], '{"error":"invalid_request"}', content_type="application/json")
+
+    assert headers_of(own).content == b'{"error":"invalid_request"}'
+
+
+@pytest.mark.parametrize(
+    "content_type", ["text/plain; charset=hex", "a; charset*=no-such''x", "text/plain; charset=utf-16"]
+)
+def test_request_is_utf_8_whatever_it_claims(content_type):
+    request = Utf8Request(environ(content_type))
+
+    assert request.GET["a"] == "ب"
+
+
+def environ(content_type: str) -> dict:
+    made = RequestFactory().get("/?a=%D8%A8").environ
+    return {**made, "CONTENT_TYPE": content_type}
