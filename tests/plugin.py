@@ -24,6 +24,10 @@ def _test_environment() -> None:
     os.environ.setdefault("IAM_SECRET_KEY", "test-" + "k" * 60)
     os.environ.setdefault("IAM_ENCRYPTION_KEYS", "t1:" + base64.b64encode(b"e" * 32).decode())
     os.environ.setdefault("IAM_THROTTLE_EXEMPT_NETWORKS", "")
+    # Nothing of a `make run` in the same folder may matter: a fresh clone has no var/.
+    if "IAM_STATIC_ROOT" not in os.environ:
+        folder = _stack.enter_context(tempfile.TemporaryDirectory(prefix="iam-static-"))
+        os.environ["IAM_STATIC_ROOT"] = folder
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "iam.settings")
 
 
