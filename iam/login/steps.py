@@ -5,6 +5,8 @@ change anything. Outcomes are values; a page is chosen by the view.
 """
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import assert_never
@@ -21,6 +23,7 @@ from iam.accounts.models import LoginSession
 from iam.audit.facts import RequestFacts
 from iam.audit.record import Event, Outcome, record
 from iam.audit.tags import Action
+from iam.errors import Conflict
 from iam.lifecycle import admit_from_directory, refuse_disabled
 
 from . import throttle
@@ -161,7 +164,7 @@ def try_code(
     if isinstance(charged, Slowed):
         return charged
     owner = str(session.user_id)
-    with transaction.atomic():
+    with _given_back_on_conflict(charged), transaction.atomic():
         verify = mfa.verify_recovery if recovery else mfa.verify_totp
         verified = verify(owner, raw_code, now)
         match verified:
@@ -186,7 +189,7 @@ def confirm_enrolment(
     charged = _charge_code(session, Action.FACTOR_ENROL, facts, now)
     if isinstance(charged, Slowed):
         return charged
-    with transaction.atomic():
+    with _given_back_on_conflict(charged), transaction.atomic():
         confirmed = mfa.confirm_totp(str(session.user_id), enrolment, raw_code, now)
         match confirmed:
             case mfa.Confirmed():
@@ -201,6 +204,16 @@ def confirm_enrolment(
         return Wrong(confirmed.clock_minutes)
     throttle.forgive(throttle.Kind.CODE, throttle.person_account(session.user_id))
     return Enrolled(session, secret, confirmed.recovery_codes)
+
+
+@contextmanager
+def _given_back_on_conflict(charged: throttle.Charge) -> Iterator[None]:
+    """Take a charge back when the session changed under the step: nothing was guessed wrong, all is rolled back."""
+    try:
+        yield
+    except Conflict:
+        throttle.refund(charged)
+        raise
 
 
 def _charge_code(
@@ -221,7 +234,11 @@ def _charge_code(
 def _slowed(
     action: Action, actor: str, blocked: throttle.Blocked, login: str, facts: RequestFacts, now: datetime
 ) -> Slowed:
-    """A blocked try by somebody known is an event; by somebody unknown it is counted."""
+    """A blocked try in a session is an event of its person; one without is counted, whoever's name was typed.
+
+    Nobody has proved anything there, and nothing would bound the events: whoever types a name ten thousand
+    times could fill an audit that nobody can empty.
+    """
     if actor == "anonymous":
         from iam.audit.record import tally
 

@@ -11,6 +11,7 @@ from django.conf import settings
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
 from django.urls import reverse
+from django.utils.crypto import constant_time_compare
 from django.utils.translation import get_language, ngettext
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods
@@ -145,6 +146,8 @@ def _take(turn: Turn, sent: Sent) -> HttpResponse:
             return _after(turn, need, sent, outcome)
         case Act.CONFIRM_ENROLMENT:
             return _enrolment(turn, need, sent)
+        case Act.AGREE | Act.DECLINE if not _is_who_was_asked(turn):
+            return _show(turn, need, sent)
         case Act.AGREE:
             interactions.give_consent(turn.parked, turn.session, facts, turn.now)
             return _reload(turn)
@@ -160,6 +163,14 @@ def _take(turn: Turn, sent: Sent) -> HttpResponse:
             return _show(turn, need, sent)
         case _:
             assert_never(act)
+
+
+def _is_who_was_asked(turn: Turn) -> bool:
+    """Say whether the consent page that was sent was shown to the person who is signed in now."""
+    if turn.session is None:
+        return False
+    mark = interactions.consent_mark(turn.parked, turn.session)
+    return constant_time_compare(turn.request.POST.get("consent", ""), mark)
 
 
 def _password(turn: Turn, sent: Sent) -> HttpResponse:
@@ -315,7 +326,10 @@ def _show(turn: Turn, need: Interaction, sent: Sent, problem: str = "", status: 
             label = login_of(turn.session.user_id)
             context["enrolment"] = mfa.begin_totp(str(turn.session.user_id), label, turn.now)
         case Page.CONSENT:
+            if turn.session is None:
+                raise ValueError("a consent needs a session")
             context["scopes"] = need.consent_scopes
+            context["mark"] = interactions.consent_mark(turn.parked, turn.session)
         case Page.REFUSED:
             status = 403
         case _:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from django.db import transaction
+from django.utils.crypto import salted_hmac
 
 from iam.access.policy import Level
 from iam.accounts.models import LoginSession
@@ -146,6 +147,14 @@ def _evaluate_visit(
         return Interaction(Need.FACTOR, None, requirement=requirement, reason="policy")
     _end(parked)
     return redirect(parked.next_path, {})
+
+
+def consent_mark(parked: Parked, session: LoginSession) -> str:
+    """Return what the consent page carries: the answer counts only for the person who was asked (A10, A46).
+
+    Somebody else may have signed in since, in another tab; their session must not answer for who saw the page.
+    """
+    return salted_hmac("iam.oauth.consent", f"{parked.pk}:{session.user_id}", algorithm="sha256").hexdigest()
 
 
 @transaction.atomic

@@ -521,3 +521,24 @@ def test_audit_tells_the_whole_story_and_no_secret(service):
         assert action in lines
     for secret in (PASSWORD, tokens["access_token"], tokens["refresh_token"], CLIENT_SECRET):
         assert secret not in lines
+
+
+def test_a46_consent_page_of_one_person_cannot_be_answered_by_the_next(service):
+    redirect = "http://127.0.0.1:9901/callback"
+    first = Person(service.issuer, "crowd19")
+    page = first.go_on(first.open(first.request("test-ask", redirect, scope="openid email")))
+    assert isinstance(page, Page)
+    second = Person(service.issuer, "crowd21")
+    second.browser = first.browser  # the same browser, another tab
+    again = second.open(second.request(prompt="login"))
+    assert isinstance(again, Page)
+    signed_in = second.submit(again, "password", username="crowd21", password=PASSWORD)
+    assert isinstance(second.go_on(signed_in), dict)
+
+    answered = second.submit(page, "consent", decision="agree")
+
+    assert isinstance(answered, Page)
+    assert answered.form_with("consent").fields["consent"] != page.form_with("consent").fields["consent"]
+    for forged in ("", "1", page.form_with("consent").fields["consent"][:-1]):
+        assert isinstance(second.submit(answered, "consent", consent=forged, decision="agree"), Page)
+    assert "code" in second.submit(answered, "consent", decision="agree")

@@ -5,7 +5,7 @@ import secrets
 from datetime import datetime
 
 from iam.oauth import issuance
-from iam.oauth.ports import State
+from iam.oauth.ports import State, UsedCode
 from iam.oauth.protocol import refresh_tokens
 from iam.oauth.protocol.errors import OAuthError
 from iam.oauth.protocol.messages import ClientFacts, Request, Response
@@ -30,10 +30,14 @@ def exchange(
     code, redirect_uri = form.get("code"), form.get("redirect_uri")
     if code is None:
         raise OAuthError("invalid_request", "code is missing.")
-    if redirect_uri is None:
-        raise OAuthError("invalid_request", "redirect_uri is missing.")
-    challenge = challenge_of(form.get("code_verifier"))
     digest = code_digest(code)
+    try:
+        if redirect_uri is None:
+            raise OAuthError("invalid_request", "redirect_uri is missing.")
+        challenge = challenge_of(form.get("code_verifier"))
+    except OAuthError as problem:
+        # Whoever found a code in a log has no verifier: theirs is still a replay.
+        raise _replay(request, state, client, state.store.used_code(digest, now), now) or problem from None
     facts = state.store.consume_code(digest, client, redirect_uri, challenge, now)
     if facts is None:
         raise _refusal(request, state, client, digest, now)
@@ -65,23 +69,11 @@ def _refusal(request: Request, state: State, client: ClientFacts, digest: str, n
     The developer reads the reason only for a code of the own client: to another one every code is unknown.
     """
     known = state.store.used_code(digest, now)
+    replay = _replay(request, state, client, known, now)
+    if replay is not None:
+        return replay
     if known is None:
         return OAuthError("invalid_grant", "The code is unknown or expired.", reason="code_unknown")
-    if known.used:
-        # Whoever presents a used code proves that it leaked: what was issued for it ends (RFC 6749 §4.1.2, A07).
-        state.store.revoke_family(known.family_id, "code_replayed", now)
-        state.record(
-            "client:code:replay",
-            "refused",
-            actor=f"client:{client.client_id}",
-            now=now,
-            request_id=request.request_id,
-            source=request.source,
-            object=f"person:{known.sub}",
-            reason="code_replayed",
-            application=client.application or "",
-        )
-        return OAuthError("invalid_grant", "The code was used before.", reason="code_replayed")
     if known.client_pk != client.pk:
         return OAuthError("invalid_grant", "The code is unknown or expired.", reason="code_of_other_client")
     if known.expired:
@@ -91,3 +83,27 @@ def _refusal(request: Request, state: State, client: ClientFacts, digest: str, n
         "redirect_uri or code_verifier do not belong to this code, or the sign-in has ended.",
         reason="code_mismatch",
     )
+
+
+def _replay(
+    request: Request, state: State, client: ClientFacts, known: UsedCode | None, now: datetime
+) -> OAuthError | None:
+    """End what a used code was exchanged for, and say so; None when the code was not used.
+
+    Whoever presents a used code proves that it leaked. Spec: RFC 6749 §4.1.2, RFC 9700 §4.5 (A07).
+    """
+    if known is None or not known.used:
+        return None
+    state.store.revoke_family(known.family_id, "code_replayed", now)
+    state.record(
+        "client:code:replay",
+        "refused",
+        actor=f"client:{client.client_id}",
+        now=now,
+        request_id=request.request_id,
+        source=request.source,
+        object=f"person:{known.sub}",
+        reason="code_replayed",
+        application=client.application or "",
+    )
+    return OAuthError("invalid_grant", "The code was used before.", reason="code_replayed")

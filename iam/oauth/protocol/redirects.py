@@ -65,14 +65,3 @@ def problem_with(uri: str) -> str:
     if "." not in scheme:
         return "must use https, or a private scheme in reverse domain form such as org.example.app:/callback"
     return ""
-
-
-def origin_of(uri: str) -> str:
-    """Return the CSP source that lets a form's answer go to `uri`.
-
-    CSP cannot name an IPv6 address, so such a loopback address is allowed by its scheme. Spec: CSP3 §2.3.1.
-    """
-    parts = urlsplit(uri)
-    if parts.scheme not in {"http", "https"} or not parts.hostname or ":" in parts.hostname:
-        return f"{parts.scheme}:"
-    return f"{parts.scheme}://{parts.netloc}"

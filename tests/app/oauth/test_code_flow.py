@@ -270,6 +270,26 @@ def test_a07_exchange_replay_ends_the_first_exchanges_tokens(world):
     assert AuditEvent.objects.filter(action="client:code:replay", outcome="refused").count() == 1
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"code_verifier": None},
+        {"code_verifier": "short"},
+        {"redirect_uri": None},
+        {"code_verifier": "x" * 43},
+    ],
+)
+def test_a07_exchange_replay_without_the_verifier_is_a_replay_too(world, changes):
+    world.sign_in()
+    code = world.code(scope="openid demo.read")
+    tokens = json.loads(world.exchange(code).body)
+
+    assert error_of(world.exchange(code, **changes)) == "invalid_grant"
+
+    assert not world.introspect(tokens["access_token"])["active"]
+    assert error_of(world.refresh(tokens["refresh_token"])) == "invalid_grant"
+
+
 @pytest.mark.parametrize("how", ["inactive", "session", "client"])
 def test_a07_exchange_after_person_session_or_client_ended_is_refused(world, how):
     session = world.sign_in()

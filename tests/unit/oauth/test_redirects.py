@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from iam.oauth.protocol.redirects import is_registered, origin_of, problem_with
+from iam.oauth.protocol.redirects import is_registered, problem_with
 
 REGISTERED = (
     "https://app.example/callback",
@@ -111,16 +111,3 @@ def test_problem_with_good_address_is_empty(uri):
 )  # fmt: skip
 def test_a04_problem_with_unsafe_address_is_named(uri):
     assert problem_with(uri) != ""
-
-
-@pytest.mark.parametrize(
-    ("uri", "source"),
-    [
-        ("https://app.example/cb?x", "https://app.example"),
-        ("http://127.0.0.1:9900/cb", "http://127.0.0.1:9900"),
-        ("http://[::1]:9900/cb", "http:"),
-        ("org.example.app:/cb", "org.example.app:"),
-    ],
-)
-def test_origin_of_gives_a_source_that_csp_can_express(uri, source):
-    assert origin_of(uri) == source
