@@ -20,6 +20,8 @@ from deploy.demo import slapd
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # Ten seconds are promised for stopping everything; the directory, stopped last, may take five of its own.
 STOP_SECONDS = 4.0
+# What was killed is gone at once, unless the kernel is busy; a process it cannot end is nothing to wait for.
+KILLED_SECONDS = 2.0
 START_SECONDS = 60.0
 LAST_WORDS = 12
 
@@ -151,7 +153,7 @@ def clear_leftovers(ledger: Path, root: Path) -> list[str]:
 
 def _end(pids: Mapping[int, str]) -> None:
     moments = {pid: started_at(pid) for pid in pids}
-    for number, seconds in ((signal.SIGTERM, 4.0), (signal.SIGKILL, 2.0)):
+    for number, seconds in ((signal.SIGTERM, 4.0), (signal.SIGKILL, KILLED_SECONDS)):
         alive = [pid for pid, moment in moments.items() if moment and started_at(pid) == moment]
         for pid in alive:
             with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -240,6 +242,7 @@ class Supervisor:
                 process.wait(timeout=max(0.05, deadline - time.monotonic()))
             _signal_group(process.pid, signal.SIGKILL)  # the rest of its group too, should it have died alone
             process.wait()
+            _wait_for_the_end_of(process.pid)
         if self.directory is not None:
             self.directory.stop()
         self.ledger.unlink(missing_ok=True)
@@ -266,6 +269,13 @@ class Supervisor:
 def _signal_group(pid: int, number: signal.Signals) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, number)
+
+
+def _wait_for_the_end_of(session: int) -> None:
+    """Wait until no process of a killed session lives: a signal sent is not yet a port or a file let go."""
+    deadline = time.monotonic() + KILLED_SECONDS
+    while _session_members(session) and time.monotonic() < deadline:
+        time.sleep(0.01)
 
 
 def _last_words(log: Path) -> str:

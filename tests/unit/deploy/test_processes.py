@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -85,8 +86,8 @@ def test_stop_child_that_ignores_the_request_is_killed_with_its_group(tmp_path):
     supervisor = Supervisor(tmp_path, tmp_path, dict(os.environ))
     script = "trap '' TERM; sleep 61 & echo $! > worker; wait; sleep 61"
     supervisor.start("stubborn", "sh", "-c", script)
-    while not (tmp_path / "worker").exists() or not (tmp_path / "worker").read_text():
-        pass
+    while not (tmp_path / "worker").exists() or not (tmp_path / "worker").read_text().endswith("\n"):
+        time.sleep(0.01)
     worker = int((tmp_path / "worker").read_text())
 
     supervisor.stop()
