@@ -14,7 +14,8 @@ from iam.audit.tags import Action
 
 from .models import Client
 from .protocol.claims import PERSON_SCOPES
-from .protocol.registration import ClientMetadata, MetadataError, check_metadata
+from .protocol.fields import MetadataError
+from .protocol.registration import ClientMetadata, check_metadata
 from .secretbox import client_secret_digest
 from .versions import touch
 
@@ -110,6 +111,10 @@ def _set(client: Client, metadata: ClientMetadata) -> str | None:
     client.trusted = metadata.trusted
     client.enabled = metadata.enabled
     client.application = _application(metadata.application)
+    client.options = metadata.options.as_metadata()
+    client.require_pushed_authorization_requests = metadata.options.require_pushed_authorization_requests
+    client.client_jwks = {"keys": [dict(key) for key in metadata.jwks]} if metadata.jwks else None
+    client.client_jwks_uri = metadata.jwks_uri
     if public:
         client.secret_digest = ""
         return None
@@ -153,7 +158,12 @@ def describe(client: Client) -> dict[str, Any]:  # Any: JSON
         "application": client.application.code if client.application else None,
         "enabled": client.enabled,
         **client.description,
+        **client.options,
     }
+    if client.client_jwks:
+        described["jwks"] = client.client_jwks
+    if client.client_jwks_uri:
+        described["jwks_uri"] = client.client_jwks_uri
     if client.is_resource_server:
         described["resource_server"] = list(client.owned_scopes)
     return described

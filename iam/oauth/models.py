@@ -67,6 +67,8 @@ class Client(AbstractApplication):
     client_jwks = models.JSONField(null=True, blank=True)
     client_jwks_uri = models.TextField(blank=True, default="")
     require_pushed_authorization_requests = models.BooleanField(default=False)
+    # Everything else that a client can be set to, as `ClientOptions.as_metadata` writes it.
+    options = models.JSONField(default=dict)
     # Raised, it ends every access token of the client.
     generation = models.PositiveIntegerField(default=0)
 
@@ -114,6 +116,8 @@ class TokenFamily(models.Model):
     auth_time = models.DateTimeField()
     acr = models.CharField(max_length=16)
     amr = models.JSONField(default=list)
+    # What was granted beyond scopes, and the key that it is bound to.
+    asked = models.JSONField(default=dict)
     seed = models.BinaryField(default=new_seed)
     position = models.PositiveIntegerField(default=0)
     rotated_at = models.DateTimeField(null=True)
@@ -139,6 +143,8 @@ class Grant(AbstractGrant):
     auth_time = models.DateTimeField()
     acr = models.CharField(max_length=16)
     amr = models.JSONField(default=list)
+    # What was asked beyond scopes: resources, claims, authorization_details, dpop_jkt (protocol/grants.py).
+    asked = models.JSONField(default=dict)
 
     class Meta(AbstractGrant.Meta):
         indexes: ClassVar = [models.Index(fields=["expires"], name="grant_by_end")]
@@ -206,6 +212,19 @@ class RevokedToken(models.Model):
 
     class Meta:
         indexes: ClassVar = [models.Index(fields=["expires_at"], name="revoked_by_end")]
+
+    def __str__(self) -> str:
+        return self.key
+
+
+class UsedIdentifier(models.Model):
+    """A `jti` of a client assertion or a DPoP proof that was accepted once, until it could not be anyway."""
+
+    key = models.CharField(max_length=64, primary_key=True)
+    expires_at = models.DateTimeField()
+
+    class Meta:
+        indexes: ClassVar = [models.Index(fields=["expires_at"], name="used_by_end")]
 
     def __str__(self) -> str:
         return self.key

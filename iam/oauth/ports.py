@@ -135,6 +135,9 @@ class Store(Protocol):
     def revoke_token(self, jti: str, expires_at: datetime) -> None:
         """End one access token."""
 
+    def use_once(self, purpose: str, identifier: str, expires_at: datetime) -> bool:
+        """Use up a `jti`: True for the first of any number of callers, False for every other."""
+
     def session(self, session_id: UUID, now: datetime) -> SessionFacts | None:
         """Read a session that is not ended, of a person who is active."""
 

@@ -11,7 +11,7 @@ from django.db.models import QuerySet
 
 from iam.accounts.models import LoginSession
 
-from .models import Grant, ParkedRequest, RevokedToken, TokenFamily
+from .models import Grant, ParkedRequest, RevokedToken, TokenFamily, UsedIdentifier
 
 BATCH = 500
 BATCHES_MAX = 200  # one round; the next one goes on
@@ -26,6 +26,7 @@ def purge(now: datetime) -> int:
         for rows in (
             ParkedRequest.objects.filter(expires_at__lt=now),
             RevokedToken.objects.filter(expires_at__lt=now),
+            UsedIdentifier.objects.filter(expires_at__lt=now),
             Grant.objects.filter(session__expires_at__lt=now),
             TokenFamily.objects.filter(expires_at__lt=now),
             LoginSession.objects.filter(expires_at__lt=now - SESSIONS_KEPT),

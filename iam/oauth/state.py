@@ -29,6 +29,7 @@ from .models import Client, Consent, Installation
 from .ports import PersonFacts, Standing, Store
 from .protocol.jose import Key
 from .protocol.messages import ClientFacts, SessionFacts
+from .protocol.options import stored_options
 from .secretbox import client_secret_digest, derived_key
 from .store import DatabaseStore
 
@@ -111,6 +112,9 @@ def client_facts(client: Client) -> ClientFacts:
         default_max_age=client.default_max_age_seconds,
         default_acr_values=tuple(client.default_acr_values),
         generation=client.generation,
+        options=stored_options(client.options),
+        jwks=tuple((client.client_jwks or {}).get("keys", ())),
+        jwks_uri=client.client_jwks_uri,
     )
 
 

@@ -5,6 +5,7 @@ written later is a race. The text is the same for PostgreSQL and SQLite; the row
 previous read, says who won. Every statement here has a race test.
 """
 
+import hashlib
 import json
 import secrets
 from collections.abc import Mapping, Sequence
@@ -29,11 +30,11 @@ _ENABLED_CLIENT = "SELECT 1 FROM oauth_client c WHERE c.id = %(client)s AND c.en
 
 _INSERT_CODE = f"""
     INSERT INTO oauth_grant (code, expires, redirect_uri, scope, created, updated, code_challenge,
-        code_challenge_method, nonce, claims, resource, family_id, auth_time, acr, amr,
+        code_challenge_method, nonce, claims, resource, family_id, auth_time, acr, amr, asked,
         user_id, application_id, session_id)
     SELECT %(digest)s, %(expires)s, %(redirect_uri)s, %(scope)s, %(now)s, %(now)s, %(challenge)s,
         'S256', %(nonce)s, '', %(resource)s, %(family)s, %(auth_time)s, %(acr)s, %(amr)s,
-        %(user)s, %(client)s, %(session)s
+        %(asked)s, %(user)s, %(client)s, %(session)s
     WHERE EXISTS ({_LIVE_SESSION.format(session="%(session)s")}
         AND s.generation = %(session_generation)s AND u.generation = %(user_generation)s {{hold}})
       AND EXISTS ({_ENABLED_CLIENT})
@@ -115,6 +116,7 @@ class DatabaseStore:
                 "auth_time": context.auth_time,
                 "acr": context.acr,
                 "amr": json.dumps(list(context.amr)),
+                "asked": "{}",
                 "user": session.user_id,
                 "client": client.pk,
                 "session": session.id,
@@ -168,9 +170,9 @@ class DatabaseStore:
     ) -> None:
         """Begin a family at position 0; it ends with the session at the latest."""
         _execute(
-            "INSERT INTO oauth_tokenfamily (id, session_id, client_id, user_id, scope, auth_time, acr, amr, seed,"
+            "INSERT INTO oauth_tokenfamily (id, session_id, client_id, user_id, scope, auth_time, acr, amr, asked, seed,"
             " position, created_at, expires_at, revoke_reason) VALUES (%(id)s, %(session)s, %(client)s, %(user)s,"
-            " %(scope)s, %(auth_time)s, %(acr)s, %(amr)s, %(seed)s, 0, %(now)s, %(expires)s, '')",
+            " %(scope)s, %(auth_time)s, %(acr)s, %(amr)s, '{}', %(seed)s, 0, %(now)s, %(expires)s, '')",
             {
                 "id": family_id,
                 "session": session.id,
@@ -233,6 +235,18 @@ class DatabaseStore:
             "INSERT INTO oauth_revokedtoken (key, expires_at) VALUES (%(key)s, %(expires)s)"
             " ON CONFLICT (key) DO UPDATE SET expires_at = excluded.expires_at",
             {"key": jti[:64], "expires": expires_at},
+        )
+
+    def use_once(self, purpose: str, identifier: str, expires_at: datetime) -> bool:
+        """Use up a `jti`: True for the first of any number of callers. Spec: RFC 7523 §3, RFC 9449 §11.1."""
+        key = hashlib.sha256(f"{purpose}\0{identifier}".encode()).hexdigest()
+        return (
+            _execute(
+                "INSERT INTO oauth_usedidentifier (key, expires_at) VALUES (%(key)s, %(expires)s)"
+                " ON CONFLICT (key) DO NOTHING",
+                {"key": key, "expires": expires_at},
+            )
+            == 1
         )
 
     def session(self, session_id: UUID, now: datetime) -> SessionFacts | None:

@@ -10,7 +10,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from iam.oauth.clients import Applied, apply_all, describe
 from iam.oauth.models import Client
-from iam.oauth.protocol.registration import MetadataError
+from iam.oauth.protocol.fields import MetadataError
 
 
 class Command(BaseCommand):

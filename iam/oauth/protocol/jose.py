@@ -14,19 +14,21 @@ from typing import Any
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 
 # The longest token we make is a few KB; anything longer is not ours (A14).
 TOKEN_LENGTH_MAX = 16_384
-ALGORITHMS = ("ES256", "RS256")
+ALGORITHMS = ("ES256", "RS256", "PS256", "EdDSA")
 
 _ES256 = ec.ECDSA(hashes.SHA256())
 _RS256 = padding.PKCS1v15()
 _SHA256 = hashes.SHA256()
+_PS256 = padding.PSS(padding.MGF1(_SHA256), salt_length=32)
+_RSA_PADDING: dict[str, padding.AsymmetricPadding] = {"RS256": _RS256, "PS256": _PS256}
 
-PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
-PublicKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey
+PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey
+PublicKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey | ed25519.Ed25519PublicKey
 
 
 class BadToken(Exception):
@@ -74,7 +76,9 @@ class Key:
                 r, s = decode_dss_signature(self.private.sign(data, _ES256))
                 return r.to_bytes(32, "big") + s.to_bytes(32, "big")
             case rsa.RSAPrivateKey():
-                return self.private.sign(data, _RS256, _SHA256)
+                return self.private.sign(data, _RSA_PADDING[self.algorithm], _SHA256)
+            case ed25519.Ed25519PrivateKey():
+                return self.private.sign(data)
             case _:
                 raise ValueError(f"key {self.kid} cannot sign here")
 
@@ -88,7 +92,9 @@ class Key:
                     r, s = int.from_bytes(signature[:32], "big"), int.from_bytes(signature[32:], "big")
                     self.public.verify(encode_dss_signature(r, s), data, _ES256)
                 case rsa.RSAPublicKey():
-                    self.public.verify(signature, data, _RS256, _SHA256)
+                    self.public.verify(signature, data, _RSA_PADDING[self.algorithm], _SHA256)
+                case ed25519.Ed25519PublicKey():
+                    self.public.verify(signature, data)
         except InvalidSignature as problem:
             raise BadToken("signature does not match") from problem
 
@@ -111,6 +117,12 @@ class Key:
                     "n": encode_segment(rsa_numbers.n.to_bytes((rsa_numbers.n.bit_length() + 7) // 8, "big")),
                     "e": encode_segment(rsa_numbers.e.to_bytes(3, "big")),
                 }
+            case ed25519.Ed25519PublicKey():
+                return head | {
+                    "kty": "OKP",
+                    "crv": "Ed25519",
+                    "x": encode_segment(self.public.public_bytes_raw()),
+                }
 
 
 def _segment(value: Mapping[str, Any]) -> str:  # Any: JSON
@@ -122,8 +134,10 @@ def generate(algorithm: str) -> PrivateKey:
     match algorithm:
         case "ES256":
             return ec.generate_private_key(ec.SECP256R1())
-        case "RS256":
+        case "RS256" | "PS256":
             return rsa.generate_private_key(public_exponent=65537, key_size=2048)
+        case "EdDSA":
+            return ed25519.Ed25519PrivateKey.generate()
         case _:
             raise ValueError(f"unknown algorithm {algorithm!r}")
 
@@ -140,40 +154,62 @@ def load_private(kid: str, algorithm: str, der: bytes) -> Key:
     match algorithm, serialization.load_der_private_key(der, password=None):
         case ("ES256", ec.EllipticCurvePrivateKey() as elliptic):
             return Key(kid, algorithm, elliptic.public_key(), elliptic)
-        case ("RS256", rsa.RSAPrivateKey() as rsa_key):
+        case ("RS256" | "PS256", rsa.RSAPrivateKey() as rsa_key):
             return Key(kid, algorithm, rsa_key.public_key(), rsa_key)
+        case ("EdDSA", ed25519.Ed25519PrivateKey() as edwards):
+            return Key(kid, algorithm, edwards.public_key(), edwards)
         case _:
             raise ValueError(f"key {kid} is not a key for {algorithm}")
 
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """A token whose signature is one of ours; its claims are still to be judged."""
+    """A token whose signature was checked; its claims are still to be judged."""
 
     typ: str
     claims: dict[str, Any]  # Any: JSON
 
 
-def verify(token: str, keys: Mapping[str, Key]) -> Verified:
-    """Return header type and claims of a token that one of `keys` signed.
+@dataclass(frozen=True, slots=True)
+class Signed:
+    """A compact JWS taken apart, nothing of it believed yet."""
 
-    Raises: BadToken. Spec: RFC 7515 §5.2, RFC 8725 §3.1 (the algorithm is the key's, not the header's).
-    """
+    header: dict[str, Any]  # Any: JSON
+    unverified_payload: bytes
+    signing_input: bytes
+    signature: bytes
+
+    def verified(self) -> Verified:
+        """Return type and claims; call it once the signature was checked. Raises: BadToken."""
+        typ = self.header.get("typ", "")
+        return Verified(typ if isinstance(typ, str) else "", _json_object(self.unverified_payload))
+
+
+def split(token: str) -> Signed:
+    """Take a compact JWS apart. Raises: BadToken. Spec: RFC 7515 §5.2, §4.1.11 (no extension is understood)."""
     if len(token) > TOKEN_LENGTH_MAX or token.count(".") != 2 or not token.isascii():
         raise BadToken("not a compact JWS")
     head, body, tail = token.split(".")
     header = _json_object(decode_segment(head))
-    kid = header.get("kid")
+    if "crit" in header or "b64" in header:
+        raise BadToken("extension not understood")
+    return Signed(header, decode_segment(body), f"{head}.{body}".encode("ascii"), decode_segment(tail))
+
+
+def verify(token: str, keys: Mapping[str, Key]) -> Verified:
+    """Return header type and claims of a token that one of our own `keys` signed.
+
+    Raises: BadToken. Spec: RFC 7515 §5.2, RFC 8725 §3.1 (the algorithm is the key's, not the header's).
+    """
+    signed = split(token)
+    kid = signed.header.get("kid")
     key = keys.get(kid) if isinstance(kid, str) else None
     if key is None:
         raise BadToken("unknown key")
-    if header.get("alg") != key.algorithm:
+    if signed.header.get("alg") != key.algorithm:
         raise BadToken("algorithm is not the key's")
-    if "crit" in header or "b64" in header:
-        raise BadToken("extension not understood")
-    key.verify(decode_segment(tail), f"{head}.{body}".encode("ascii"))
-    typ = header.get("typ", "")
-    return Verified(typ if isinstance(typ, str) else "", _json_object(decode_segment(body)))
+    key.verify(signed.signature, signed.signing_input)
+    return signed.verified()
 
 
 def _json_object(data: bytes) -> dict[str, Any]:  # Any: JSON

@@ -14,6 +14,8 @@ from uuid import UUID
 
 from iam.access.policy import Requirement
 
+from .options import STANDARD, ClientOptions
+
 # A request's parameters in all. The longest honest ones are id_token_hint and claims; a header of a
 # common server ends at 8 KB, so nothing honest is near this. Checked before anything is parsed.
 PARAMETERS_SIZE_MAX = 65_536
@@ -37,6 +39,8 @@ class Request:
     cookies: Mapping[str, str] = field(default_factory=dict)
     source: str = ""
     request_id: str = ""
+    dpop: str = ""  # the DPoP header; two of them arrive joined by a comma
+    certificate: str = ""  # the client certificate, DER in base64, only from a trusted proxy (RFC 9440 §2.2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +100,9 @@ class ClientFacts:
     default_max_age: int | None
     default_acr_values: tuple[str, ...]
     generation: int
+    options: ClientOptions = STANDARD
+    jwks: tuple[Mapping[str, Any], ...] = ()  # Any: public JWKs, registered by value
+    jwks_uri: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,39 +9,36 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
+from . import fields
 from .claims import PERSON_SCOPES
 from .client_auth import METHODS
+from .fields import MetadataError
 from .interaction import ACR_VALUES
 from .jose import ALGORITHMS
 from .metadata import GRANT_TYPES
+from .options import CHECKS, ClientOptions, check_options
 from .redirects import problem_with
 
+# Options of `options.py` whose behaviour is built and tested; the others are refused by name.
+BUILT_OPTIONS = frozenset[str]()
 # Known to the standards, not built yet: the text says so instead of "unknown".
 NOT_BUILT = frozenset(
     {
-        "jwks", "jwks_uri", "token_endpoint_auth_signing_alg", "require_pushed_authorization_requests",
-        "request_object_signing_alg", "request_object_encryption_alg", "request_object_encryption_enc",
-        "require_signed_request_object", "request_uris", "id_token_encrypted_response_alg",
-        "id_token_encrypted_response_enc", "userinfo_signed_response_alg", "userinfo_encrypted_response_alg",
-        "userinfo_encrypted_response_enc", "sector_identifier_uri", "backchannel_logout_uri",
-        "backchannel_logout_session_required", "frontchannel_logout_uri", "frontchannel_logout_session_required",
-        "tls_client_auth_subject_dn", "tls_client_auth_san_dns", "tls_client_auth_san_uri",
-        "tls_client_auth_san_ip", "tls_client_auth_san_email", "tls_client_certificate_bound_access_tokens",
-        "dpop_bound_access_tokens", "authorization_signed_response_alg", "authorization_encrypted_response_alg",
-        "authorization_encrypted_response_enc", "introspection_signed_response_alg",
-        "introspection_encrypted_response_alg", "introspection_encrypted_response_enc",
-        "authorization_details_types", "software_statement", "logo_uri", "access_token_format", "profile",
-    }
+        *CHECKS, "jwks", "jwks_uri", "request_object_encryption_alg", "request_object_encryption_enc",
+        "request_uris", "authorization_encrypted_response_alg", "authorization_encrypted_response_enc",
+        "introspection_encrypted_response_alg", "introspection_encrypted_response_enc", "software_statement",
+        "logo_uri",
+    } - BUILT_OPTIONS
 )  # fmt: skip
 KNOWN = frozenset(
     {
         "client_id", "client_secret", "client_name", "redirect_uris", "post_logout_redirect_uris", "grant_types",
         "response_types", "token_endpoint_auth_method", "scope", "id_token_signed_response_alg",
-        "default_max_age", "require_auth_time", "default_acr_values", "application_type", "subject_type",
+        "default_max_age", "require_auth_time", "default_acr_values", "application_type",
         "initiate_login_uri", "client_uri", "policy_uri", "tos_uri", "contacts", "software_id",
         "software_version", "trusted", "application", "resource_server", "enabled",
+        *BUILT_OPTIONS,
     }
 )  # fmt: skip
 _DESCRIPTIVE = ("client_uri", "policy_uri", "tos_uri", "contacts", "software_id", "software_version")
@@ -50,10 +47,6 @@ CLIENT_SECRET_LENGTH_MIN = 32
 _CLIENT_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._~:-]{2,127}", re.ASCII)
 _LIKE_A_SUB = re.compile(r"[0-9a-f]{40}", re.ASCII)
 _SCOPE = re.compile(r"[\x21\x23-\x5B\x5D-\x7E]{1,64}", re.ASCII)  # RFC 6749 §3.3
-
-
-class MetadataError(Exception):
-    """A client's metadata cannot be taken; the text names the field and says what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +72,9 @@ class ClientMetadata:
     is_resource_server: bool
     owned_scopes: tuple[str, ...]
     enabled: bool
+    options: ClientOptions
+    jwks: tuple[Mapping[str, Any], ...] = ()  # public keys, given by value
+    jwks_uri: str = ""
 
 
 def check_metadata(given: Any) -> ClientMetadata:  # Any: JSON from outside
@@ -94,30 +90,33 @@ def check_metadata(given: Any) -> ClientMetadata:  # Any: JSON from outside
             raise MetadataError(f"{name} is not built yet; leave it out")
         if name not in KNOWN:
             raise MetadataError(f"{name} is not known")
-    auth_method = _one_of(value, "token_endpoint_auth_method", METHODS, "client_secret_basic")
+    auth_method = fields.one_of(value, "token_endpoint_auth_method", METHODS, "client_secret_basic")
     grant_types = _grant_types(value, auth_method)
     scopes = _scopes(value)
     is_server, owned = _resource_server(value, scopes)
     return ClientMetadata(
         client_id=_client_id(value),
         client_secret=_client_secret(value, auth_method),
-        client_name=_text(value, "client_name", 200),
+        client_name=fields.text(value, "client_name", 200),
         redirect_uris=_redirect_uris(value, "redirect_uris", needed="authorization_code" in grant_types),
         post_logout_redirect_uris=_redirect_uris(value, "post_logout_redirect_uris", needed=False),
         grant_types=grant_types,
         token_endpoint_auth_method=auth_method,
         scopes=scopes,
-        id_token_signed_response_alg=_one_of(value, "id_token_signed_response_alg", ALGORITHMS, "ES256"),
-        default_max_age=_seconds(value, "default_max_age"),
-        require_auth_time=_flag(value, "require_auth_time", False),
-        default_acr_values=_strings(value, "default_acr_values", ACR_VALUES),
-        initiate_login_uri=_page(value, "initiate_login_uri"),
+        id_token_signed_response_alg=fields.one_of(
+            value, "id_token_signed_response_alg", ALGORITHMS, "ES256"
+        ),
+        default_max_age=fields.seconds(value, "default_max_age"),
+        require_auth_time=fields.flag(value, "require_auth_time", False),
+        default_acr_values=fields.strings(value, "default_acr_values", ACR_VALUES),
+        initiate_login_uri=fields.page(value, "initiate_login_uri"),
         description=_described(value),
-        trusted=_flag(value, "trusted", False),
-        application=_text(value, "application", 64) or None,
+        trusted=fields.flag(value, "trusted", False),
+        application=fields.text(value, "application", 64) or None,
         is_resource_server=is_server,
         owned_scopes=owned,
-        enabled=_flag(value, "enabled", True),
+        enabled=fields.flag(value, "enabled", True),
+        options=check_options(value),
     )
 
 
@@ -151,22 +150,23 @@ def _client_secret(value: Mapping[str, Any], auth_method: str) -> str | None:
 
 def _grant_types(value: Mapping[str, Any], auth_method: str) -> tuple[str, ...]:
     grant_types = (
-        _strings(value, "grant_types", GRANT_TYPES) if "grant_types" in value else ("authorization_code",)
+        fields.strings(value, "grant_types", GRANT_TYPES)
+        if "grant_types" in value
+        else ("authorization_code",)
     )
     if "refresh_token" in grant_types and "authorization_code" not in grant_types:
         raise MetadataError("grant_types: refresh_token needs authorization_code")
     if "client_credentials" in grant_types and auth_method == "none":
         raise MetadataError("grant_types: a public client cannot use client_credentials")
     expected = ("code",) if "authorization_code" in grant_types else ()
-    if "response_types" in value and _strings(value, "response_types", ("code",)) != expected:
+    if "response_types" in value and fields.strings(value, "response_types", ("code",)) != expected:
         raise MetadataError(f"response_types must be {list(expected)} for these grant_types")
-    _one_of(value, "subject_type", ("public",), "public")
-    _one_of(value, "application_type", ("web", "native"), "web")
+    fields.one_of(value, "application_type", ("web", "native"), "web")
     return grant_types
 
 
 def _redirect_uris(value: Mapping[str, Any], name: str, *, needed: bool) -> tuple[str, ...]:
-    uris = _strings(value, name, None)
+    uris = fields.strings(value, name, None)
     if needed and not uris:
         raise MetadataError(f"{name} is needed for authorization_code")
     for uri in uris:
@@ -195,7 +195,7 @@ def _resource_server(value: Mapping[str, Any], scopes: tuple[str, ...]) -> tuple
     if isinstance(given, bool):
         owned = tuple(scope for scope in scopes if scope not in PERSON_SCOPES) if given else ()
         return given, owned
-    owned = _strings({"resource_server": given}, "resource_server", None)
+    owned = fields.strings({"resource_server": given}, "resource_server", None)
     for scope in owned:
         if not _SCOPE.fullmatch(scope):
             raise MetadataError(f"resource_server: {scope[:64]!r} is not a scope")
@@ -210,63 +210,9 @@ def _described(value: Mapping[str, Any]) -> dict[str, Any]:
         if name not in value:
             continue
         if name == "contacts":
-            described[name] = list(_strings(value, name, None))
+            described[name] = list(fields.strings(value, name, None))
         elif name.endswith("_uri"):
-            described[name] = _page(value, name)
+            described[name] = fields.page(value, name)
         else:
-            described[name] = _text(value, name, 200)
+            described[name] = fields.text(value, name, 200)
     return described
-
-
-def _page(value: Mapping[str, Any], name: str) -> str:
-    """A page that people are sent to: https, or a loopback address in development."""
-    text = _text(value, name, 2000)
-    if text and (problem_with(text) or urlsplit(text).scheme not in {"https", "http"}):
-        raise MetadataError(f"{name} must be an https address")
-    return text
-
-
-def _text(value: Mapping[str, Any], name: str, length: int) -> str:
-    text = value.get(name, "")
-    if text is None:
-        return ""
-    if not isinstance(text, str) or len(text) > length or not (text == "" or text.isprintable()):
-        raise MetadataError(f"{name} must be at most {length} printable characters")
-    return text
-
-
-def _strings(value: Mapping[str, Any], name: str, allowed: tuple[str, ...] | None) -> tuple[str, ...]:
-    items = value.get(name, [])
-    if (
-        not isinstance(items, list)
-        or not all(isinstance(item, str) and item for item in items)
-        or len(items) > 50
-    ):
-        raise MetadataError(f"{name} must be a list of at most 50 texts")
-    for item in items:
-        if allowed is not None and item not in allowed:
-            raise MetadataError(f"{name}: {item[:64]!r} is not one of {', '.join(allowed)}")
-    return tuple(dict.fromkeys(items))
-
-
-def _one_of(value: Mapping[str, Any], name: str, allowed: tuple[str, ...], default: str) -> str:
-    item = value.get(name, default)
-    if item not in allowed:
-        raise MetadataError(f"{name}: {str(item)[:64]!r} is not one of {', '.join(allowed)}")
-    return str(item)
-
-
-def _flag(value: Mapping[str, Any], name: str, default: bool) -> bool:
-    item = value.get(name, default)
-    if not isinstance(item, bool):
-        raise MetadataError(f"{name} must be true or false")
-    return item
-
-
-def _seconds(value: Mapping[str, Any], name: str) -> int | None:
-    item = value.get(name)
-    if item is None:
-        return None
-    if isinstance(item, bool) or not isinstance(item, int) or not 0 <= item <= 31_536_000:
-        raise MetadataError(f"{name} must be a number of seconds up to a year")
-    return item

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from iam.oauth.protocol.registration import KNOWN, NOT_BUILT, MetadataError, check_metadata
+from iam.oauth.protocol.fields import MetadataError
+from iam.oauth.protocol.registration import KNOWN, NOT_BUILT, check_metadata
 
 GOOD = {"client_id": "app-1", "redirect_uris": ["https://app.example/cb"], "scope": "openid roles"}
 
