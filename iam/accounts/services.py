@@ -67,6 +67,14 @@ def _rotate(session: LoginSession, now: datetime, changes: dict[str, datetime | 
     return secret
 
 
+def require_current(session: LoginSession) -> None:
+    """Raise Conflict if the session ended, or was authenticated by another request, since it was read."""
+    if not LoginSession.objects.filter(
+        pk=session.pk, secret_digest=session.secret_digest, ended_at=None
+    ).exists():
+        raise Conflict("Another step was faster.", code="session_ended")
+
+
 def find_live_session(secret: str, now: datetime, idle: timedelta) -> LoginSession | None:
     """Return the session of a secret: not ended, not too old, not idle, of an active person."""
     if not secret or len(secret) > 128:

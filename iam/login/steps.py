@@ -172,6 +172,8 @@ def try_code(
                 secret = accounts.mark_factor(session, str(verified.kind.value), now)
                 _record_factor(session, action, "success", "", facts, now)
             case mfa.WrongCode():
+                # A form that was sent twice finds its code used: by itself, and that is no wrong code.
+                accounts.require_current(session)
                 _record_factor(session, action, "refused", "wrong_code", facts, now)
             case _:
                 assert_never(verified)
@@ -196,6 +198,7 @@ def confirm_enrolment(
                 secret = accounts.mark_factor(session, mfa.FactorKind.TOTP.value, now)
                 _record_factor(session, Action.FACTOR_ENROL, "success", "", facts, now)
             case mfa.WrongCode():
+                accounts.require_current(session)
                 _record_factor(session, Action.FACTOR_ENROL, "refused", "wrong_code", facts, now)
             case _:
                 assert_never(confirmed)
