@@ -6,10 +6,11 @@ Free of Django, of the clock and of the network; both doors call nothing else.
 from collections.abc import Callable
 from datetime import datetime
 
-from .endpoints import authorize, introspect, logout, metadata, revoke, token, userinfo
+from .endpoints import authorize, introspect, logout, metadata, resource_metadata, revoke, token, userinfo
 from .ports import State
 from .protocol.errors import BearerError, OAuthError, Unshowable, bearer_error_response, error_response
 from .protocol.messages import Answer, ErrorPage, Request
+from .protocol.resources import RESOURCES, metadata_address
 
 Endpoint = Callable[[Request, State, datetime], Answer]
 
@@ -23,7 +24,21 @@ ENDPOINTS: dict[str, Endpoint] = {
     "/introspect": introspect.introspect,
     "/revoke": revoke.revoke,
     "/logout": logout.logout,
+    **{metadata_address(path): resource_metadata.resource_metadata for path in RESOURCES},
 }
+
+# Addresses that end in a client's name, as `/register/CLIENT_ID`: the part before the name, and who answers.
+# The name is one segment, not empty; the endpoint reads it with `name_in(request)`.
+NAMED: dict[str, Endpoint] = {}
+
+
+def endpoint_for(path: str) -> Endpoint | None:
+    """Return who answers at a path, None when it is no address of the protocol."""
+    endpoint = ENDPOINTS.get(path)
+    if endpoint is None:
+        before, slash, name = path.rpartition("/")
+        endpoint = NAMED.get(before + slash) if name else None
+    return endpoint
 
 
 def handle(request: Request, state: State, now: datetime) -> Answer:
@@ -33,7 +48,9 @@ def handle(request: Request, state: State, now: datetime) -> Answer:
     to lead the person through. A refusal is an answer, never an exception: the caller commits what the
     refusal wrote (a replay's revocation, the audit). Raises: KeyError for a path that is no endpoint.
     """
-    endpoint = ENDPOINTS[request.path]
+    endpoint = endpoint_for(request.path)
+    if endpoint is None:
+        raise KeyError(request.path)
     try:
         return endpoint(request, state, now)
     except Unshowable as problem:
@@ -41,9 +58,15 @@ def handle(request: Request, state: State, now: datetime) -> Answer:
         return ErrorPage(problem.status, problem.error, problem.description, problem.client_id)
     except BearerError as problem:
         state.tally(request.source, "", problem.reason or "no_token", now)
-        return bearer_error_response(problem, request.request_id, "openid" if problem.status == 403 else "")
+        scope = "openid" if problem.status == 403 else ""
+        return bearer_error_response(problem, request.request_id, scope, _metadata(request, state))
     except OAuthError as problem:
         if request.path == "/userinfo":  # a form that could not be read
             state.tally(request.source, "", problem.reason, now)
-            return bearer_error_response(problem, request.request_id)
+            return bearer_error_response(problem, request.request_id, "", _metadata(request, state))
         return error_response(problem, request.request_id)
+
+
+def _metadata(request: Request, state: State) -> str:
+    """Return where a protected resource of ours describes itself. Spec: RFC 9728 §5.1."""
+    return state.issuer + metadata_address(request.path) if request.path in RESOURCES else ""

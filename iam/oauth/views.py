@@ -18,18 +18,24 @@ from iam.audit.facts import facts_of
 
 from . import engine, interactions
 from .protocol.messages import PARAMETERS_SIZE_MAX, Answer, ErrorPage, Interaction, Need, Request, Response
+from .protocol.resources import RESOURCES, metadata_address
 from .state import DatabaseState
 
 RETURN_SALT = "iam.oauth.logout-return"
 # These answer from memory and write nothing; a transaction would only cost them time.
 _WITHOUT_TRANSACTION = frozenset(
-    {"/jwks", "/.well-known/openid-configuration", "/.well-known/oauth-authorization-server"}
+    {
+        "/jwks",
+        "/.well-known/openid-configuration",
+        "/.well-known/oauth-authorization-server",
+        *(metadata_address(path) for path in RESOURCES),
+    }
 )
 
 
 @csrf_exempt
-def endpoint(http: HttpRequest) -> HttpResponse:
-    """Answer a request to any protocol endpoint."""
+def endpoint(http: HttpRequest, name: str = "") -> HttpResponse:
+    """Answer a request to any protocol endpoint; `name` is part of the path, which the engine reads itself."""
     now = datetime.now(UTC)
     request = read_request(http)
     if request.path in _WITHOUT_TRANSACTION:

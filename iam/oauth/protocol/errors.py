@@ -58,14 +58,21 @@ def error_response(problem: OAuthError, request_id: str) -> Response:
     return json_response(problem.status, value, tuple(headers))
 
 
-def bearer_error_response(problem: OAuthError, request_id: str, scope: str = "") -> Response:
-    """Build the answer of a protected resource. Spec: RFC 6750 §3 (no error code when no token was sent)."""
+def bearer_error_response(
+    problem: OAuthError, request_id: str, scope: str = "", resource_metadata: str = ""
+) -> Response:
+    """Build the answer of a protected resource; `resource_metadata` is where it describes itself.
+
+    Spec: RFC 6750 §3 (no error code when no token was sent), RFC 9728 §5.1.
+    """
     parts = [f'Bearer realm="{REALM}"']
     if problem.error:
         parts.append(f'error="{problem.error}"')
         parts.append(f'error_description="{described(problem.description, request_id)}"')
     if scope:
         parts.append(f'scope="{scope}"')
+    if resource_metadata:
+        parts.append(f'resource_metadata="{resource_metadata}"')
     value = {"error": problem.error, "error_description": described(problem.description, request_id)}
     headers = [*NO_STORE, ("WWW-Authenticate", ", ".join(parts))]
     if problem.status == 405:

@@ -9,6 +9,7 @@ from .claims import PERSON_SCOPES, SUPPORTED_CLAIMS
 from .client_auth import METHODS
 from .interaction import ACR_VALUES
 from .jose import ALGORITHMS
+from .resources import RESOURCES
 
 PROMPTS = ("none", "login", "consent")
 GRANT_TYPES = ("authorization_code", "refresh_token", "client_credentials")
@@ -48,4 +49,5 @@ def build_metadata(issuer: str, owned_scopes: frozenset[str]) -> dict[str, Any]:
         "request_parameter_supported": False,
         "request_uri_parameter_supported": False,
         "ui_locales_supported": list(LANGUAGES),
+        "protected_resources": [issuer + path for path in RESOURCES],
     }

@@ -22,6 +22,7 @@ from iam.accounts import cookies
 from iam.oauth import engine, interactions, state
 from iam.oauth.models import Client, Grant
 from iam.oauth.protocol.messages import Answer, ErrorPage, Interaction, Request, Response
+from iam.oauth.protocol.resources import RESOURCES, metadata_address
 
 from .conftest import SECRET, SERVER_SECRET, World
 
@@ -45,7 +46,12 @@ REGISTERED_ADDRESS = re.compile(
     r"https://web\.example/cb\?|https://other\.example/cb\?|http://127\.0\.0\.1(:[0-9]{1,5})?/cb\?"
 )
 STATUSES = {200, 303, 400, 401, 403, 405}
-CACHEABLE = {"/jwks", "/.well-known/openid-configuration", "/.well-known/oauth-authorization-server"}
+CACHEABLE = {
+    "/jwks",
+    "/.well-known/openid-configuration",
+    "/.well-known/oauth-authorization-server",
+    *(metadata_address(path) for path in RESOURCES),
+}
 
 bounded = settings(
     max_examples=120,
