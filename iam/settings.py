@@ -47,6 +47,7 @@ class Environment(BaseSettings):
     database_url: SecretStr = SecretStr("")
     database_runtime_role: str = ""
     trusted_proxies: Annotated[tuple[str, ...], NoDecode] = ()
+    client_certificate_header: str = Field(default="Client-Cert", pattern=r"^[A-Za-z0-9-]{1,64}$")
     throttle_exempt_networks: Annotated[tuple[str, ...], NoDecode] = ()
     outbound_allow: Annotated[tuple[str, ...], NoDecode] = ()
     static_root: str = ""
@@ -126,6 +127,8 @@ IAM_HTTPS = _issuer.scheme == "https"
 SECRET_KEY = IAM.secret_key.get_secret_value()
 IAM_ENCRYPTION_KEYS = _keys(IAM.encryption_keys.get_secret_value())
 IAM_TRUSTED_PROXIES = tuple(ipaddress.ip_network(text, strict=False) for text in IAM.trusted_proxies)
+# The same header as WSGI spells it.
+IAM_CLIENT_CERTIFICATE_VARIABLE = "HTTP_" + IAM.client_certificate_header.upper().replace("-", "_")
 IAM_THROTTLE_EXEMPT_NETWORKS = tuple(
     ipaddress.ip_network(text, strict=False) for text in IAM.throttle_exempt_networks
 )

@@ -6,6 +6,7 @@ pages that are protected, and logout without an application's proof asks on such
 
 from datetime import UTC, datetime
 
+from django.conf import settings
 from django.core import signing
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
@@ -18,6 +19,7 @@ from iam.audit.facts import facts_of
 
 from . import engine, interactions
 from .protocol.messages import PARAMETERS_SIZE_MAX, Answer, ErrorPage, Interaction, Need, Request, Response
+from .protocol.mtls import certificate_from_proxy
 from .protocol.resources import RESOURCES, metadata_address
 from .state import DatabaseState
 
@@ -62,6 +64,12 @@ def read_request(http: HttpRequest) -> Request:
         cookies=http.COOKIES,
         source=facts.address,
         request_id=facts.request_id,
+        dpop=http.META.get("HTTP_DPOP", ""),
+        certificate=certificate_from_proxy(
+            http.META.get("REMOTE_ADDR", ""),
+            http.META.get(settings.IAM_CLIENT_CERTIFICATE_VARIABLE, ""),
+            settings.IAM_TRUSTED_PROXIES,
+        ),
     )
 
 
