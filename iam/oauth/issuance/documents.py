@@ -1,0 +1,194 @@
+"""What leaves through the gate: codes, access tokens, ID tokens, userinfo and introspection answers.
+
+Every function here takes a Clearance, which only the gate makes.
+"""
+
+import secrets
+from typing import Any
+from uuid import UUID
+
+from iam.oauth.ports import Context, PersonFacts, State
+from iam.oauth.protocol.claims import (
+    ACCESS_TOKEN_LIFE,
+    ACCESS_TOKEN_TYP,
+    CODE_LIFE,
+    ID_TOKEN_LIFE,
+    ID_TOKEN_TYP,
+    access_claims,
+    bounded_end,
+    generation_claim,
+    is_for,
+    person_claims,
+    seconds,
+    token_hash,
+)
+from iam.oauth.protocol.errors import OAuthError
+from iam.oauth.protocol.messages import AuthorizationRequest, ClientFacts
+
+from .gate import BearerToken, Clearance
+
+ACCESS_TOKEN_ALG = "ES256"  # noqa: S105 -- an algorithm's name
+
+
+def new_code() -> str:
+    """Return 256 random bits as a code."""
+    return "ac_" + secrets.token_urlsafe(32)
+
+
+def store_code(
+    state: State,
+    clearance: Clearance,
+    request: AuthorizationRequest,
+    context: Context,
+    digest: str,
+    family_id: UUID,
+) -> None:
+    """Store a code's digest.
+
+    Raises: OAuthError access_denied when session, person or client ended in the meantime: the statement says so.
+    """
+    session = clearance.session
+    if session is None or not state.store.insert_code(
+        digest,
+        clearance.client,
+        session,
+        request,
+        context,
+        family_id,
+        clearance.at + CODE_LIFE,
+        clearance.at,
+    ):
+        raise OAuthError("access_denied", "The sign-in session has ended.", reason="session_ended")
+
+
+def audiences(state: State, scopes: tuple[str, ...]) -> tuple[tuple[str, ...], frozenset[str]]:
+    """Return a token's `aud` and the applications whose roles it may express.
+
+    The resource servers whose scopes it carries, and ourselves when it opens userinfo. A token that
+    opens nothing at all is addressed to us, so that nobody else can take it for theirs.
+    Spec: RFC 9068 §3.
+    """
+    owners = [owner for scope in scopes if (owner := state.scope_owner(scope))]
+    names = sorted({owner.client_id for owner in owners})
+    if "openid" in scopes or not names:
+        names.append(state.issuer)
+    return tuple(names), frozenset(owner.application for owner in owners if owner.application)
+
+
+def access_token(
+    state: State, clearance: Clearance, family: str, sid: str = "", context: Context | None = None
+) -> tuple[str, int]:
+    """Return a signed access token and the seconds that it lives.
+
+    `jti` begins with the family, so that a denylist entry can end one token or all of a family. Spec: RFC 9068 §2.2.
+    """
+    client, session, now = clearance.client, clearance.session, clearance.at
+    aud, applications = audiences(state, clearance.scopes)
+    end = bounded_end(ACCESS_TOKEN_LIFE, clearance.access, applications, now)
+    claims: dict[str, Any] = {
+        "iss": state.issuer,
+        "sub": clearance.person.sub if clearance.person else client.client_id,
+        "aud": list(aud),
+        "client_id": client.client_id,
+        "scope": " ".join(clearance.scopes),
+        "iat": seconds(now),
+        "exp": seconds(end),
+        "jti": f"{family}.{secrets.token_urlsafe(12)}",
+        "gen": generation_claim(
+            state.generation,
+            session.user_generation if session else 0,
+            client.generation,
+            session.generation if session else 0,
+        ),
+        **access_claims(clearance.access, applications),
+    }
+    if context is not None:
+        claims |= {
+            "sid": sid,
+            "auth_time": seconds(context.auth_time),
+            "acr": context.acr,
+            "amr": list(context.amr),
+        }
+    token = state.signing_key(ACCESS_TOKEN_ALG).sign(ACCESS_TOKEN_TYP, claims)
+    return token, max(0, seconds(end) - seconds(now))
+
+
+def id_token(
+    state: State, clearance: Clearance, context: Context, sid: str, nonce: str, with_token: str
+) -> str:
+    """Return a signed ID token for the client. Spec: OIDC Core §2, §3.1.3.6, §12.2."""
+    client, person, now = clearance.client, _person(clearance), clearance.at
+    applications = _own_application(client)
+    scopes = frozenset(clearance.scopes)
+    claims: dict[str, Any] = {
+        "iss": state.issuer,
+        "sub": person.sub,
+        "aud": client.client_id,
+        "iat": seconds(now),
+        "exp": seconds(
+            bounded_end(ID_TOKEN_LIFE, clearance.access if "roles" in scopes else None, applications, now)
+        ),
+        "auth_time": seconds(context.auth_time),
+        "acr": context.acr,
+        "amr": list(context.amr),
+        "sid": sid,
+        "at_hash": token_hash(with_token),
+        **_describe(clearance, applications),
+    }
+    if nonce:
+        claims["nonce"] = nonce
+    return state.signing_key(client.id_token_alg).sign(ID_TOKEN_TYP, claims)
+
+
+def userinfo(bearer: BearerToken) -> dict[str, Any]:  # Any: JSON
+    """Return the userinfo answer. Spec: OIDC Core §5.3.2."""
+    clearance = bearer.clearance
+    return {"sub": _person(clearance).sub, **_describe(clearance, _own_application(clearance.client))}
+
+
+def introspection(
+    state: State, bearer: BearerToken, asker: ClientFacts
+) -> dict[str, Any] | None:  # Any: JSON
+    """Return what `asker` may learn of a token, or None when it is neither its audience nor its owner.
+
+    Spec: RFC 7662 §2.2, §4; RFC 9068 §2.2 for the names.
+    """
+    claims, clearance = bearer.claims, bearer.clearance
+    if asker.client_id != clearance.client.client_id and not is_for(claims, asker.client_id):
+        return None
+    kept = ("iss", "sub", "aud", "client_id", "scope", "iat", "exp", "jti", "auth_time", "acr", "amr")
+    answer = {name: claims[name] for name in kept if name in claims}
+    return {
+        "active": True,
+        "token_type": "Bearer",
+        **answer,
+        **access_claims(clearance.access, _own_application(asker)),
+    }
+
+
+def _describe(clearance: Clearance, applications: frozenset[str]) -> dict[str, Any]:  # Any: JSON
+    person = _person(clearance)
+    scopes = frozenset(clearance.scopes)
+    described: dict[str, Any] = dict(
+        person_claims(
+            scopes,
+            name_latin=person.name_latin,
+            name_arabic=person.name_arabic,
+            email=person.email,
+            language=person.language,
+            login=person.login,
+        )
+    )
+    if "roles" in scopes:
+        described |= access_claims(clearance.access, applications)
+    return described
+
+
+def _own_application(client: ClientFacts) -> frozenset[str]:
+    return frozenset({client.application}) if client.application else frozenset()
+
+
+def _person(clearance: Clearance) -> PersonFacts:
+    if clearance.person is None:
+        raise OAuthError("access_denied", "Nobody is signed in.", reason="no_person")
+    return clearance.person

@@ -1,0 +1,145 @@
+"""The one gate. No code, token, ID token, introspection or userinfo answer exists without a Clearance.
+
+A Clearance can only be made here, and only after every check that any path makes: subject active,
+session live, client enabled, access policy, audience, scope. A path cannot forget a check that it
+does not make itself. Any error denies.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from iam.access.policy import EffectiveAccess, Level, Refused
+from iam.oauth.ports import PersonFacts, Standing, State
+from iam.oauth.protocol.claims import ACCESS_TOKEN_TYP, PERSON_SCOPES, granted_scopes
+from iam.oauth.protocol.errors import OAuthError
+from iam.oauth.protocol.jose import BadToken, Verified, verify
+from iam.oauth.protocol.messages import ClientFacts, SessionFacts
+
+_KEY = object()
+
+
+@dataclass(frozen=True, slots=True)
+class Clearance:
+    """Proof that a client, and the person behind it if there is one, passed the gate at `at`."""
+
+    key: object
+    client: ClientFacts
+    scopes: tuple[str, ...]
+    at: datetime
+    session: SessionFacts | None = None
+    person: PersonFacts | None = None
+    access: EffectiveAccess | None = None
+
+    def __post_init__(self) -> None:
+        if self.key is not _KEY:
+            raise TypeError("a Clearance is made by the gate only")
+
+
+@dataclass(frozen=True, slots=True)
+class BearerToken:
+    """An access token of ours that is still good, and the clearance of what may be said about it."""
+
+    claims: Mapping[str, Any]  # Any: JSON
+    clearance: Clearance
+
+
+def clear_person(
+    state: State, client: ClientFacts, session: SessionFacts | None, scopes: tuple[str, ...], now: datetime
+) -> Clearance:
+    """Let a person's request through, or refuse.
+
+    In: `session` as read in this very request, None when it has ended or its person is not active.
+    Raises: OAuthError access_denied (the caller gives it its grant's code).
+    """
+    if not client.enabled:
+        raise OAuthError("access_denied", "This client is switched off.", reason="client_disabled")
+    if session is None or session.expires_at <= now:
+        raise OAuthError("access_denied", "The sign-in session has ended.", reason="session_ended")
+    standing = state.standing(client, session.user_id, now)
+    refuse_unless_admitted(standing, session)
+    if not set(scopes) <= client.scopes:
+        raise OAuthError(
+            "access_denied", "A scope is no longer registered for this client.", reason="scope_not_allowed"
+        )
+    person = state.person(session.user_id)
+    return Clearance(_KEY, client, granted_scopes(scopes), now, session, person, standing.access)
+
+
+def refuse_unless_admitted(standing: Standing, session: SessionFacts) -> None:
+    """Refuse a person whom the application does not admit, or whose sign-in is below the level asked for.
+
+    The age of a factor is judged where a person can do something about it, at the authorization endpoint.
+    """
+    if isinstance(standing.admission, Refused):
+        raise OAuthError(
+            "access_denied", "The person may not use this application.", reason=standing.admission.reason
+        )
+    if standing.requirement.level is Level.AAL2 and session.factor_at is None:
+        raise OAuthError("access_denied", "A second factor is required.", reason="level")
+
+
+def clear_machine(client: ClientFacts, scopes: tuple[str, ...], now: datetime) -> Clearance:
+    """Let a client act for itself, or refuse.
+
+    Raises: OAuthError invalid_scope for a scope that describes a person (A57).
+    """
+    if not client.enabled:
+        raise OAuthError("unauthorized_client", "This client is switched off.", reason="client_disabled")
+    if any(scope in PERSON_SCOPES for scope in scopes):
+        raise OAuthError(
+            "invalid_scope", "Nobody is signed in here: no scope of a person.", reason="scope_of_person"
+        )
+    if not set(scopes) <= client.scopes:
+        raise OAuthError(
+            "invalid_scope", "A scope is not registered for this client.", reason="scope_not_allowed"
+        )
+    return Clearance(_KEY, client, scopes, now)
+
+
+def clear_bearer(state: State, token: str, now: datetime) -> BearerToken | None:
+    """Return what an access token stands for, or None when it is not, or no longer, one of ours.
+
+    Spec: RFC 9068 §4, RFC 7662 §2.2.
+    """
+    try:
+        verified = verify(token, state.keys())
+    except BadToken:
+        return None
+    claims = verified.claims
+    if not _is_access_token(state, verified, now):
+        return None
+    client = state.client(str(claims.get("client_id")))
+    if client is None or not client.enabled:
+        return None
+    bearer = state.store.bearer(claims, client, now)
+    if bearer is None:
+        return None
+    access = state.access(bearer.person.user_id, now) if bearer.person else None
+    scopes = tuple(str(claims.get("scope", "")).split())
+    clearance = Clearance(_KEY, client, scopes, now, bearer.session, bearer.person, access)
+    return BearerToken(claims, clearance)
+
+
+def _is_access_token(state: State, verified: Verified, now: datetime) -> bool:
+    """Say whether a signed token is an access token in force: its type, issuer and times (A13)."""
+    exp, iat = verified.claims.get("exp"), verified.claims.get("iat")
+    return (
+        verified.typ == ACCESS_TOKEN_TYP
+        and verified.claims.get("iss") == state.issuer
+        and isinstance(exp, int)
+        and isinstance(iat, int)
+        and exp > now.timestamp() >= iat - 10
+    )
+
+
+def narrowed(clearance: Clearance, scopes: tuple[str, ...]) -> Clearance:
+    """Return the clearance for fewer scopes. Raises: OAuthError invalid_scope for more, or none. Spec: RFC 6749 §6."""
+    if not scopes:
+        raise OAuthError("invalid_scope", "No scope that can be granted was named.", reason="scope_missing")
+    if not set(scopes) <= set(clearance.scopes):
+        raise OAuthError(
+            "invalid_scope", "A refresh cannot ask for more than was granted.", reason="scope_widened"
+        )
+    return replace(clearance, scopes=scopes)
