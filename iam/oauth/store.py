@@ -9,24 +9,24 @@ import hashlib
 import json
 import secrets
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
-
-from django.db import connection
 
 from .ports import Bearer, CodeFacts, Context, FamilyFacts, PersonFacts, UsedCode
 from .protocol.claims import ACCESS_TOKEN_LIFE, parse_generation
 from .protocol.messages import AuthorizationRequest, ClientFacts, SessionFacts
+from .sql import ENABLED_CLIENT as _ENABLED_CLIENT
+from .sql import LIVE_SESSION as _LIVE_SESSION
+from .sql import as_json as _json
+from .sql import as_time as _time
+from .sql import as_uuid as _uuid
+from .sql import execute as _execute
+from .sql import hold as _hold
+from .sql import one as _one
 
 # A denylist entry outlives every token that it denies, and a little more for clocks that differ.
 _DENYLIST_MARGIN = timedelta(seconds=30)
-
-_LIVE_SESSION = """
-    SELECT 1 FROM accounts_loginsession s JOIN accounts_user u ON u.id = s.user_id
-    WHERE s.id = {session} AND s.ended_at IS NULL AND s.expires_at > %(now)s AND u.is_active
-"""
-_ENABLED_CLIENT = "SELECT 1 FROM oauth_client c WHERE c.id = %(client)s AND c.enabled"
 
 _INSERT_CODE = f"""
     INSERT INTO oauth_grant (code, expires, redirect_uri, scope, created, updated, code_challenge,
@@ -325,56 +325,3 @@ def session_facts(row: Sequence[Any]) -> SessionFacts:  # Any: a database row
         factor_kind,
         _time(expires_at),
     )
-
-
-# -- what the two databases spell differently -----------------------------------------------------------------
-
-
-def bind(value: Any) -> Any:  # Any: what a column holds
-    """Write a value as Django's fields do: SQLite has neither a UUID nor a time of its own."""
-    if connection.vendor == "sqlite":
-        if isinstance(value, UUID):
-            return value.hex
-        if isinstance(value, datetime):
-            return str(value.astimezone(UTC).replace(tzinfo=None))
-    return value
-
-
-def _hold() -> str:
-    """Lock the session's row against its end; only the row, so that no order of locks can close a circle.
-
-    PostgreSQL lets others commit between two statements of one transaction, and even between a statement's
-    snapshot and its end. SQLite has one writer at a time.
-    """
-    return "FOR SHARE OF s" if connection.vendor == "postgresql" else ""
-
-
-def _bound(values: Mapping[str, Any] | Sequence[Any]) -> Any:
-    if isinstance(values, Mapping):
-        return {name: bind(value) for name, value in values.items()}
-    return [bind(value) for value in values]
-
-
-def _execute(sql: str, values: Mapping[str, Any]) -> int:
-    with connection.cursor() as cursor:
-        cursor.execute(sql, _bound(values))
-        return int(cursor.rowcount)
-
-
-def _one(sql: str, values: Mapping[str, Any] | Sequence[Any]) -> Sequence[Any] | None:
-    with connection.cursor() as cursor:
-        cursor.execute(sql, _bound(values))
-        return cursor.fetchone()
-
-
-def _uuid(value: Any) -> UUID:  # Any: a UUID on PostgreSQL, 32 digits on SQLite
-    return value if isinstance(value, UUID) else UUID(hex=value)
-
-
-def _json(value: Any) -> list[str]:  # Any: text from both, unless a loader was registered
-    return list(json.loads(value)) if isinstance(value, str) else list(value)
-
-
-def _time(value: Any) -> datetime:  # Any: aware from PostgreSQL, naive UTC or text from SQLite
-    moment = datetime.fromisoformat(value) if isinstance(value, str) else value
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
