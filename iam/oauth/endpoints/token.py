@@ -5,13 +5,15 @@ from datetime import datetime
 
 from iam.oauth.grants import client_credentials, code, refresh
 from iam.oauth.ports import State
+from iam.oauth.protocol.binding import UNBOUND, Binding
 from iam.oauth.protocol.errors import OAuthError
 from iam.oauth.protocol.messages import ClientFacts, Request, Response
 from iam.oauth.protocol.parameters import Parameters
 
 from .clients import authenticated_client, refusals_recorded
 
-Exchange = Callable[[Request, State, ClientFacts, Parameters, datetime], Response]
+# The binding is what the sender proved in this very request, checked here, once, before any grant runs.
+Exchange = Callable[[Request, State, ClientFacts, Parameters, Binding, datetime], Response]
 GRANTS: dict[str, Exchange] = {
     "authorization_code": code.exchange,
     "refresh_token": refresh.exchange,
@@ -35,4 +37,4 @@ def token(request: Request, state: State, now: datetime) -> Response:
             raise OAuthError("unsupported_grant_type", "This grant type is not offered.")
         if grant_type not in client.grant_types:
             raise OAuthError("unauthorized_client", "This client may not use this grant type.")
-        return exchange(request, state, client, form, now)
+        return exchange(request, state, client, form, UNBOUND, now)

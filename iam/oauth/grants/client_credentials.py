@@ -5,6 +5,7 @@ from datetime import datetime
 from iam.oauth import issuance
 from iam.oauth.ports import State
 from iam.oauth.protocol.authorization import check_scopes
+from iam.oauth.protocol.binding import Binding
 from iam.oauth.protocol.claims import PERSON_SCOPES
 from iam.oauth.protocol.errors import OAuthError
 from iam.oauth.protocol.messages import ClientFacts, Request, Response, json_response
@@ -12,7 +13,7 @@ from iam.oauth.protocol.parameters import Parameters
 
 
 def exchange(
-    request: Request, state: State, client: ClientFacts, form: Parameters, now: datetime
+    request: Request, state: State, client: ClientFacts, form: Parameters, sender: Binding, now: datetime
 ) -> Response:
     """Return an access token for the client itself; without `scope`, for all that is registered for it.
 
@@ -31,12 +32,12 @@ def exchange(
                 "invalid_scope", "No scope is registered for this client.", reason="scope_missing"
             )
     clearance = issuance.clear_machine(client, scopes, now)
-    token, life = issuance.access_token(state, clearance, "m")
+    token, life = issuance.access_token(state, clearance, "m", sender)
     return json_response(
         200,
         {
             "access_token": token,
-            "token_type": "Bearer",
+            "token_type": sender.token_type,
             "expires_in": life,
             "scope": " ".join(clearance.scopes),
         },

@@ -7,6 +7,7 @@ from datetime import datetime
 from iam.oauth import issuance
 from iam.oauth.ports import State, UsedCode
 from iam.oauth.protocol import refresh_tokens
+from iam.oauth.protocol.binding import Binding
 from iam.oauth.protocol.errors import OAuthError
 from iam.oauth.protocol.messages import ClientFacts, Request, Response
 from iam.oauth.protocol.parameters import Parameters
@@ -21,7 +22,7 @@ def code_digest(code: str) -> str:
 
 
 def exchange(
-    request: Request, state: State, client: ClientFacts, form: Parameters, now: datetime
+    request: Request, state: State, client: ClientFacts, form: Parameters, sender: Binding, now: datetime
 ) -> Response:
     """Exchange a code, once.
 
@@ -57,6 +58,7 @@ def exchange(
         clearance,
         facts.context,
         facts.family_id,
+        sender,
         grant="authorization_code",
         nonce=facts.nonce,
         refresh_token=refresh_token,

@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 from iam.oauth import issuance
 from iam.oauth.ports import FamilyFacts, State
 from iam.oauth.protocol import refresh_tokens
+from iam.oauth.protocol.binding import Binding
 from iam.oauth.protocol.claims import granted_scopes
 from iam.oauth.protocol.errors import OAuthError
 from iam.oauth.protocol.messages import ClientFacts, Request, Response
@@ -17,7 +18,7 @@ RETRY_WINDOW = timedelta(seconds=30)
 
 
 def exchange(
-    request: Request, state: State, client: ClientFacts, form: Parameters, now: datetime
+    request: Request, state: State, client: ClientFacts, form: Parameters, sender: Binding, now: datetime
 ) -> Response:
     """Rotate a refresh token, or give the same successor again to a client that lost the answer.
 
@@ -56,6 +57,7 @@ def exchange(
         clearance,
         family.context,
         family.id,
+        sender,
         grant="refresh_token",
         refresh_token=refresh_tokens.build(state.refresh_key, family.seed, family.id, position.number + 1),
     )

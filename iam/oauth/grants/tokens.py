@@ -4,6 +4,7 @@ from uuid import UUID
 
 from iam.oauth import issuance
 from iam.oauth.ports import Context, State
+from iam.oauth.protocol.binding import Binding
 from iam.oauth.protocol.messages import Request, Response, json_response
 
 
@@ -13,6 +14,7 @@ def token_answer(
     clearance: issuance.Clearance,
     context: Context,
     family_id: UUID,
+    sender: Binding,
     *,
     grant: str,
     nonce: str = "",
@@ -23,10 +25,10 @@ def token_answer(
     if session is None or clearance.person is None:
         raise ValueError("tokens of a person need a person")
     sid = state.store.sid(session.id, client, clearance.at)
-    token, life = issuance.access_token(state, clearance, family_id.hex, sid, context)
+    token, life = issuance.access_token(state, clearance, family_id.hex, sender, sid, context)
     answer: dict[str, str | int] = {
         "access_token": token,
-        "token_type": "Bearer",
+        "token_type": sender.token_type,
         "expires_in": life,
         "scope": " ".join(clearance.scopes),
     }

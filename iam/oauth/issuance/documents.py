@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from iam.oauth.ports import Context, PersonFacts, State
+from iam.oauth.protocol.binding import Binding
 from iam.oauth.protocol.claims import (
     ACCESS_TOKEN_LIFE,
     ACCESS_TOKEN_TYP,
@@ -76,10 +77,16 @@ def audiences(state: State, scopes: tuple[str, ...]) -> tuple[tuple[str, ...], f
 
 
 def access_token(
-    state: State, clearance: Clearance, family: str, sid: str = "", context: Context | None = None
+    state: State,
+    clearance: Clearance,
+    family: str,
+    binding: Binding,
+    sid: str = "",
+    context: Context | None = None,
 ) -> tuple[str, int]:
     """Return a signed access token and the seconds that it lives.
 
+    In: `binding` the key that the sender proved in this request.
     `jti` begins with the family, so that a denylist entry can end one token or all of a family. Spec: RFC 9068 §2.2.
     """
     client, session, now = clearance.client, clearance.session, clearance.at
@@ -102,6 +109,8 @@ def access_token(
         ),
         **access_claims(clearance.access, applications),
     }
+    if binding:
+        claims["cnf"] = binding.confirmation
     if context is not None:
         claims |= {
             "sid": sid,
