@@ -116,7 +116,7 @@ class TokenFamily(models.Model):
     auth_time = models.DateTimeField()
     acr = models.CharField(max_length=16)
     amr = models.JSONField(default=list)
-    # What was granted beyond scopes, and the key that it is bound to.
+    # What was granted beyond scopes, and the key that it is bound to (protocol/asked.py).
     asked = models.JSONField(default=dict)
     seed = models.BinaryField(default=new_seed)
     position = models.PositiveIntegerField(default=0)
@@ -143,7 +143,7 @@ class Grant(AbstractGrant):
     auth_time = models.DateTimeField()
     acr = models.CharField(max_length=16)
     amr = models.JSONField(default=list)
-    # What was asked beyond scopes: resources, claims, authorization_details, dpop_jkt (protocol/grants.py).
+    # What was asked beyond scopes: resources, claims, authorization_details, dpop_jkt (protocol/asked.py).
     asked = models.JSONField(default=dict)
 
     class Meta(AbstractGrant.Meta):

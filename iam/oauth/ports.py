@@ -11,6 +11,7 @@ from uuid import UUID
 
 from iam.access.policy import Admitted, EffectiveAccess, Refused, Requirement
 
+from .protocol.asked import NOTHING, Asked
 from .protocol.jose import Key
 from .protocol.messages import AuthorizationRequest, ClientFacts, SessionFacts
 
@@ -55,6 +56,7 @@ class CodeFacts:
     scopes: tuple[str, ...]
     nonce: str
     context: Context
+    asked: Asked = NOTHING
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +85,7 @@ class FamilyFacts:
     expires_at: datetime
     revoked: bool
     context: Context
+    asked: Asked = NOTHING
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,9 +122,9 @@ class Store(Protocol):
 
     def open_family(
         self, family_id: UUID, client: ClientFacts, session: SessionFacts, scopes: tuple[str, ...], context: Context,
-        seed: bytes, now: datetime,
+        asked: Asked, seed: bytes, now: datetime,
     ) -> None:  # fmt: skip
-        """Begin a token family that ends with the session at the latest."""
+        """Begin a token family that ends with the session at the latest; `asked` is what was granted."""
 
     def family(self, family_id: UUID) -> FamilyFacts | None:
         """Read a family."""

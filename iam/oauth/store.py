@@ -14,6 +14,7 @@ from typing import Any
 from uuid import UUID
 
 from .ports import Bearer, CodeFacts, Context, FamilyFacts, PersonFacts, UsedCode
+from .protocol.asked import Asked
 from .protocol.claims import ACCESS_TOKEN_LIFE, parse_generation
 from .protocol.messages import AuthorizationRequest, ClientFacts, SessionFacts
 from .sql import ENABLED_CLIENT as _ENABLED_CLIENT
@@ -46,7 +47,7 @@ _CONSUME_CODE = f"""
       AND redirect_uri = %(redirect_uri)s AND code_challenge = %(challenge)s
       AND EXISTS ({_LIVE_SESSION.format(session="oauth_grant.session_id")})
       AND EXISTS ({_ENABLED_CLIENT})
-    RETURNING family_id, session_id, scope, nonce, auth_time, acr, amr
+    RETURNING family_id, session_id, scope, nonce, auth_time, acr, amr, asked
 """
 
 _ROTATE_FAMILY = f"""
@@ -116,7 +117,7 @@ class DatabaseStore:
                 "auth_time": context.auth_time,
                 "acr": context.acr,
                 "amr": json.dumps(list(context.amr)),
-                "asked": "{}",
+                "asked": json.dumps(request.asked.as_json()),
                 "user": session.user_id,
                 "client": client.pk,
                 "session": session.id,
@@ -142,9 +143,16 @@ class DatabaseStore:
         )
         if row is None:
             return None
-        family_id, session_id, scope, nonce, auth_time, acr, amr = row
+        family_id, session_id, scope, nonce, auth_time, acr, amr, asked = row
         context = Context(acr, tuple(_json(amr)), _time(auth_time))
-        return CodeFacts(_uuid(family_id), _uuid(session_id), tuple(scope.split()), nonce, context)
+        return CodeFacts(
+            _uuid(family_id),
+            _uuid(session_id),
+            tuple(scope.split()),
+            nonce,
+            context,
+            Asked.from_json(_json(asked)),
+        )
 
     def used_code(self, digest: str, now: datetime) -> UsedCode | None:
         """Read a code's row to explain a refusal; decides nothing."""
@@ -165,6 +173,7 @@ class DatabaseStore:
         session: SessionFacts,
         scopes: tuple[str, ...],
         context: Context,
+        asked: Asked,
         seed: bytes,
         now: datetime,
     ) -> None:
@@ -172,7 +181,7 @@ class DatabaseStore:
         _execute(
             "INSERT INTO oauth_tokenfamily (id, session_id, client_id, user_id, scope, auth_time, acr, amr, asked, seed,"
             " position, created_at, expires_at, revoke_reason) VALUES (%(id)s, %(session)s, %(client)s, %(user)s,"
-            " %(scope)s, %(auth_time)s, %(acr)s, %(amr)s, '{}', %(seed)s, 0, %(now)s, %(expires)s, '')",
+            " %(scope)s, %(auth_time)s, %(acr)s, %(amr)s, %(asked)s, %(seed)s, 0, %(now)s, %(expires)s, '')",
             {
                 "id": family_id,
                 "session": session.id,
@@ -182,6 +191,7 @@ class DatabaseStore:
                 "auth_time": context.auth_time,
                 "acr": context.acr,
                 "amr": json.dumps(list(context.amr)),
+                "asked": json.dumps(asked.as_json()),
                 "seed": seed,
                 "now": now,
                 "expires": session.expires_at,
@@ -192,15 +202,14 @@ class DatabaseStore:
         """Read a family."""
         row = _one(
             "SELECT f.client_id, f.session_id, u.sub, f.scope, f.seed, f.position, f.rotated_at, f.expires_at,"
-            " f.revoked_at, f.auth_time, f.acr, f.amr FROM oauth_tokenfamily f"
+            " f.revoked_at, f.auth_time, f.acr, f.amr, f.asked FROM oauth_tokenfamily f"
             " JOIN accounts_user u ON u.id = f.user_id WHERE f.id = %(id)s",
             {"id": family_id},
         )
         if row is None:
             return None
-        client_pk, session_id, sub, scope, seed, position, rotated, expires, revoked, auth_time, acr, amr = (
-            row
-        )
+        client_pk, session_id, sub, scope, seed, position, rotated, expires, revoked, *worth, asked = row
+        auth_time, acr, amr = worth
         return FamilyFacts(
             family_id,
             client_pk,
@@ -213,6 +222,7 @@ class DatabaseStore:
             _time(expires),
             revoked is not None,
             Context(acr, tuple(_json(amr)), _time(auth_time)),
+            Asked.from_json(_json(asked)),
         )
 
     def rotate_family(self, family_id: UUID, client: ClientFacts, number: int, now: datetime) -> bool:

@@ -50,7 +50,9 @@ def exchange(
     refresh_token = ""
     if "refresh_token" in client.grant_types and session is not None:
         seed = secrets.token_bytes(32)
-        state.store.open_family(facts.family_id, client, session, clearance.scopes, facts.context, seed, now)
+        state.store.open_family(
+            facts.family_id, client, session, clearance.scopes, facts.context, facts.asked, seed, now
+        )
         refresh_token = refresh_tokens.build(state.refresh_key, seed, facts.family_id, 0)
     return token_answer(
         request,

@@ -14,6 +14,7 @@ from uuid import UUID
 
 from iam.access.policy import Requirement
 
+from .asked import NOTHING, Asked
 from .options import STANDARD, ClientOptions
 
 # A request's parameters in all. The longest honest ones are id_token_hint and claims; a header of a
@@ -140,6 +141,7 @@ class AuthorizationRequest:
     login_hint: str = ""
     ui_locales: tuple[str, ...] = ()
     hinted_sub: str = ""
+    asked: Asked = NOTHING
 
     def as_json(self) -> dict[str, Any]:  # Any: JSON
         """Return a form that survives JSON; `from_json` reads it back."""
@@ -157,6 +159,7 @@ class AuthorizationRequest:
             "login_hint": self.login_hint,
             "ui_locales": list(self.ui_locales),
             "hinted_sub": self.hinted_sub,
+            "asked": self.asked.as_json(),
         }
 
     @classmethod
@@ -176,6 +179,7 @@ class AuthorizationRequest:
             login_hint=value["login_hint"],
             ui_locales=tuple(value["ui_locales"]),
             hinted_sub=value["hinted_sub"],
+            asked=Asked.from_json(value.get("asked", {})),
         )
 
     def without_prompt(self, value: str) -> "AuthorizationRequest":
