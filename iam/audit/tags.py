@@ -26,6 +26,7 @@ class Action(StrEnum):
     # the provider
     CODE_ISSUE = "person:code:issue"
     CONSENT_GIVE = "person:consent:give"
+    REQUEST_PUSH = "client:request:push"
     TOKEN_ISSUE = "client:token:issue"
     TOKEN_REVOKE = "client:token:revoke"
     TOKEN_INTROSPECT = "client:token:introspect"

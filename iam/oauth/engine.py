@@ -6,7 +6,17 @@ Free of Django, of the clock and of the network; both doors call nothing else.
 from collections.abc import Callable
 from datetime import datetime
 
-from .endpoints import authorize, introspect, logout, metadata, resource_metadata, revoke, token, userinfo
+from .endpoints import (
+    authorize,
+    introspect,
+    logout,
+    metadata,
+    par,
+    resource_metadata,
+    revoke,
+    token,
+    userinfo,
+)
 from .ports import State
 from .protocol.errors import BearerError, OAuthError, Unshowable, bearer_error_response, error_response
 from .protocol.messages import Answer, ErrorPage, Request
@@ -18,6 +28,7 @@ ENDPOINTS: dict[str, Endpoint] = {
     "/.well-known/openid-configuration": metadata.discovery,
     "/.well-known/oauth-authorization-server": metadata.discovery,
     "/jwks": metadata.jwks,
+    "/par": par.push,
     "/authorize": authorize.authorize,
     "/token": token.token,
     "/userinfo": userinfo.userinfo,

@@ -204,6 +204,22 @@ class ParkedRequest(models.Model):
         return self.handle_digest[:8]
 
 
+class PushedRequest(models.Model):
+    """An authorization request that a client sent us itself, until it is used once or has expired. Spec: RFC 9126 §2.2."""
+
+    digest = models.CharField(max_length=64, primary_key=True)
+    client = models.ForeignKey(Client, on_delete=models.CASCADE, related_name="pushed_requests")
+    # The parameters as they were sent, or as a signed object held them; they are checked again when they are used.
+    parameters = models.JSONField()
+    expires_at = models.DateTimeField()
+
+    class Meta:
+        indexes: ClassVar = [models.Index(fields=["expires_at"], name="pushed_by_end")]
+
+    def __str__(self) -> str:
+        return self.digest[:8]
+
+
 class RevokedToken(models.Model):
     """An access token (`jti`) or a whole family of them that must not be accepted, until it has expired anyway."""
 

@@ -112,6 +112,14 @@ class Store(Protocol):
     ) -> bool:
         """Store a code, if session, person and client are still good in that very statement."""
 
+    def push_request(
+        self, digest: str, client: ClientFacts, parameters: Mapping[str, Any], expires_at: datetime
+    ) -> None:  # Any: JSON
+        """Keep a pushed authorization request until it is taken or has expired."""
+
+    def take_pushed(self, digest: str, client: ClientFacts, now: datetime) -> dict[str, Any] | None:
+        """Take a client's pushed request away: what was kept for the first of any number of callers, else None."""
+
     def consume_code(
         self, digest: str, client: ClientFacts, redirect_uri: str, challenge: str, now: datetime
     ) -> CodeFacts | None:

@@ -11,7 +11,7 @@ from django.db.models import QuerySet
 
 from iam.accounts.models import LoginSession
 
-from .models import Grant, ParkedRequest, RevokedToken, TokenFamily, UsedIdentifier
+from .models import Grant, ParkedRequest, PushedRequest, RevokedToken, TokenFamily, UsedIdentifier
 
 BATCH = 500
 BATCHES_MAX = 200  # one round; the next one goes on
@@ -25,6 +25,7 @@ def purge(now: datetime) -> int:
         _in_batches(rows)
         for rows in (
             ParkedRequest.objects.filter(expires_at__lt=now),
+            PushedRequest.objects.filter(expires_at__lt=now),
             RevokedToken.objects.filter(expires_at__lt=now),
             UsedIdentifier.objects.filter(expires_at__lt=now),
             Grant.objects.filter(session__expires_at__lt=now),

@@ -50,6 +50,13 @@ _CONSUME_CODE = f"""
     RETURNING family_id, session_id, scope, nonce, auth_time, acr, amr, asked
 """
 
+# Once: of any number of callers one deletes the row. What is deleted needs no memory, for its replay revokes nothing.
+_TAKE_PUSHED = f"""
+    DELETE FROM oauth_pushedrequest
+    WHERE digest = %(digest)s AND client_id = %(client)s AND expires_at > %(now)s AND EXISTS ({_ENABLED_CLIENT})
+    RETURNING parameters
+"""
+
 _ROTATE_FAMILY = f"""
     UPDATE oauth_tokenfamily SET position = position + 1, rotated_at = %(now)s
     WHERE id = %(family)s AND client_id = %(client)s AND position = %(number)s
@@ -126,6 +133,28 @@ class DatabaseStore:
             },
         )
         return written == 1
+
+    def push_request(
+        self, digest: str, client: ClientFacts, parameters: Mapping[str, Any], expires_at: datetime
+    ) -> None:
+        """Keep a pushed authorization request. Spec: RFC 9126 §2.2."""
+        _execute(
+            "INSERT INTO oauth_pushedrequest (digest, client_id, parameters, expires_at)"
+            " VALUES (%(digest)s, %(client)s, %(parameters)s, %(expires)s)",
+            {
+                "digest": digest,
+                "client": client.pk,
+                "parameters": json.dumps(parameters),
+                "expires": expires_at,
+            },
+        )
+
+    def take_pushed(self, digest: str, client: ClientFacts, now: datetime) -> dict[str, Any] | None:
+        """Take a pushed request of this client away, once. Spec: RFC 9126 §4, §7.3."""
+        row = _one(_TAKE_PUSHED, {"digest": digest, "client": client.pk, "now": now})
+        if row is None:
+            return None
+        return dict(json.loads(row[0]) if isinstance(row[0], str) else row[0])
 
     def consume_code(
         self, digest: str, client: ClientFacts, redirect_uri: str, challenge: str, now: datetime

@@ -11,6 +11,7 @@ from uuid import UUID, uuid4
 from iam.oauth import issuance
 from iam.oauth.grants.code import code_digest
 from iam.oauth.ports import Context, State
+from iam.oauth.protocol.arrival import Arrival, check_road
 from iam.oauth.protocol.authorization import Target, check_request, check_target
 from iam.oauth.protocol.claims import PERSON_SCOPES, granted_scopes
 from iam.oauth.protocol.errors import OAuthError, Unshowable, described
@@ -37,6 +38,8 @@ from iam.oauth.protocol.messages import (
 )
 from iam.oauth.protocol.parameters import Parameters, parse, parse_form
 
+from .arrival import arrived
+
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
@@ -52,22 +55,32 @@ def authorize(request: Request, state: State, now: datetime) -> Answer:
     Raises: Unshowable when the answer must not be redirected. Spec: RFC 6749 §4.1.2.1.
     """
     try:
-        parameters = _parameters(request)
+        outside = _parameters(request)
     except OAuthError as problem:
         raise Unshowable(problem.error, problem.description, status=problem.status) from problem
-    target = check_target(parameters, state.client)
+    arrival = arrived(outside, state, now)
+    target = check_target(arrival.parameters, state.client)
     session = state.browser_session(request.cookies, now)
     try:
-        checked = check_request(
-            parameters,
-            target,
-            lambda scope: _is_known(state, scope),
-            lambda t, c: hinted_sub(state, t, c),
-            now,
-        )
+        wanted = check(arrival, target, state, now)
     except OAuthError as problem:
         return refuse(request, state, target, session, problem, now)
-    return proceed(request, state, target.client, checked, session, None, now)
+    return proceed(request, state, target.client, wanted, session, None, now)
+
+
+def check(arrival: Arrival, target: Target, state: State, now: datetime) -> AuthorizationRequest:
+    """Return the request if everything that needs no person is right, here and when it is pushed.
+
+    Raises: OAuthError, which may be redirected to the target.
+    """
+    check_road(target.client, arrival)
+    return check_request(
+        arrival.parameters,
+        target,
+        lambda scope: _is_known(state, scope),
+        lambda t, c: hinted_sub(state, t, c),
+        now,
+    )
 
 
 def _parameters(request: Request) -> Parameters:

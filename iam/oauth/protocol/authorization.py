@@ -41,17 +41,8 @@ def check_target(parameters: Parameters, find: Callable[[str], ClientFacts | Non
 
     Raises: Unshowable when the request must end on a page of ours.
     """
-    for name in ("client_id", "redirect_uri", "state"):
-        if name in parameters.doubled or name in parameters.unusable:
-            raise Unshowable("invalid_request", f"{name} was given twice, is too long or not valid text.")
-    client_id = parameters.get("client_id")
-    if client_id is None:
-        raise Unshowable("invalid_request", "client_id is missing.")
-    client = find(client_id)
-    if client is None:
-        raise Unshowable("invalid_client", "This client is not registered here.")
-    if not client.enabled:
-        raise Unshowable("unauthorized_client", "This client is switched off.", client_id=client.client_id)
+    refuse_unclear(parameters, "client_id", "redirect_uri", "state")
+    client = check_client(parameters, find)
     redirect_uri = parameters.get("redirect_uri")
     if redirect_uri is None:
         raise Unshowable("invalid_request", "redirect_uri is missing.", client_id=client.client_id)
@@ -63,6 +54,29 @@ def check_target(parameters: Parameters, find: Callable[[str], ClientFacts | Non
     if state is not None and len(state) > _STATE_LENGTH_MAX:
         raise Unshowable("invalid_request", "state is too long.", client_id=client.client_id)
     return Target(client, redirect_uri, state)
+
+
+def refuse_unclear(parameters: Parameters, *names: str) -> None:
+    """Refuse a request in which one of the parameters that say where to answer is not one clear text.
+
+    Raises: Unshowable.
+    """
+    for name in names:
+        if name in parameters.doubled or name in parameters.unusable:
+            raise Unshowable("invalid_request", f"{name} was given twice, is too long or not valid text.")
+
+
+def check_client(parameters: Parameters, find: Callable[[str], ClientFacts | None]) -> ClientFacts:
+    """Return the client that is named. Raises: Unshowable: it is unknown, or switched off."""
+    client_id = parameters.get("client_id")
+    if client_id is None:
+        raise Unshowable("invalid_request", "client_id is missing.")
+    client = find(client_id)
+    if client is None:
+        raise Unshowable("invalid_client", "This client is not registered here.")
+    if not client.enabled:
+        raise Unshowable("unauthorized_client", "This client is switched off.", client_id=client.client_id)
+    return client
 
 
 def check_request(

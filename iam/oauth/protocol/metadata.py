@@ -15,6 +15,7 @@ PROMPTS = ("none", "login", "consent")
 GRANT_TYPES = ("authorization_code", "refresh_token", "client_credentials")
 ENDPOINTS = {
     "authorization_endpoint": "/authorize",
+    "pushed_authorization_request_endpoint": "/par",
     "token_endpoint": "/token",
     "userinfo_endpoint": "/userinfo",
     "introspection_endpoint": "/introspect",
@@ -46,6 +47,7 @@ def build_metadata(issuer: str, owned_scopes: frozenset[str]) -> dict[str, Any]:
         "prompt_values_supported": list(PROMPTS),
         "claims_supported": list(SUPPORTED_CLAIMS),
         "claims_parameter_supported": False,
+        "require_pushed_authorization_requests": False,  # a client can be set so, the service asks nobody
         "request_parameter_supported": False,
         "request_uri_parameter_supported": False,
         "ui_locales_supported": list(LANGUAGES),

@@ -45,6 +45,10 @@ class Parameters(Mapping[str, str]):
     def __len__(self) -> int:
         return len(self._values)
 
+    def pairs(self) -> list[tuple[str, str]]:
+        """Return names and values, to be kept and read back."""
+        return list(self._values.items())
+
     def require_clean(self, *only: str) -> None:
         """Refuse doubled and unusable parameters: all of them, or those named.
 

@@ -21,7 +21,7 @@ from .options import CHECKS, ClientOptions, check_options
 from .redirects import problem_with
 
 # Options of `options.py` whose behaviour is built and tested; the others are refused by name.
-BUILT_OPTIONS = frozenset[str]()
+BUILT_OPTIONS = frozenset({"require_pushed_authorization_requests"})
 # Known to the standards, not built yet: the text says so instead of "unknown".
 NOT_BUILT = frozenset(
     {

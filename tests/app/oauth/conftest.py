@@ -74,7 +74,8 @@ class World:
         request = replace(request, source=self.source, request_id="r-1")
         return engine.handle(request, state.DatabaseState(), self.now)
 
-    def authorize(self, client: str = "web", **changes: str | None) -> Answer:
+    def wanted(self, client: str = "web", **changes: str | None) -> dict[str, str]:
+        """Return the parameters of an honest authorization request, but for what a test changes."""
         challenge = (
             base64.urlsafe_b64encode(hashlib.sha256(self.verifier.encode()).digest()).rstrip(b"=").decode()
         )
@@ -84,9 +85,24 @@ class World:
             "response_type": "code", "scope": "openid roles", "state": "st", "nonce": "no",
             "code_challenge": challenge, "code_challenge_method": "S256", **changes,
         }  # fmt: skip
-        query = urlencode({name: value for name, value in parameters.items() if value is not None})
+        return {name: value for name, value in parameters.items() if value is not None}
+
+    def authorize(self, client: str = "web", **changes: str | None) -> Answer:
+        return self.visit(**self.wanted(client, **changes))
+
+    def visit(self, **parameters: str) -> Answer:
+        """Send the browser to the authorization endpoint with exactly these parameters."""
         cookie = {cookies.SESSION: self.cookie} if self.cookie else {}
-        return self.ask(Request("GET", "/authorize", query=query, cookies=cookie))
+        return self.ask(Request("GET", "/authorize", query=urlencode(parameters), cookies=cookie))
+
+    def push(self, client: str = "web", secret: str | None = SECRET, **changes: str | None) -> Response:
+        return self.post("/par", client, secret, **self.wanted(client, **changes))
+
+    def pushed(self, client: str = "web", secret: str | None = SECRET, **changes: str | None) -> str:
+        """Push a request and return its name."""
+        response = self.push(client, secret, **changes)
+        assert response.status == 201, response.body
+        return json.loads(response.body)["request_uri"]
 
     def code(self, client: str = "web", **changes: str | None) -> str:
         return answer_of(self.authorize(client, **changes))["code"]

@@ -1,0 +1,55 @@
+"""Pushed authorization requests: the client sends its request itself and gives the browser only its name.
+
+Spec: RFC 9126.
+"""
+
+import secrets
+from datetime import datetime, timedelta
+
+from iam.oauth.ports import State
+from iam.oauth.protocol.arrival import Arrival
+from iam.oauth.protocol.authorization import check_target
+from iam.oauth.protocol.errors import OAuthError, Unshowable
+from iam.oauth.protocol.messages import ClientFacts, Request, Response, json_response
+from iam.oauth.protocol.parameters import Parameters
+
+from .arrival import REQUEST_URI_PREFIX, kept, pushed_digest
+from .authorize import check
+from .clients import authenticated_client, refusals_recorded
+
+# Time to send the browser on, not to sign in. FAPI 2.0 §5.3.2.2 asks for less than 600 s.
+PUSHED_LIFE = timedelta(seconds=90)
+# What says who the client is, and is no part of its request.
+_OF_THE_CLIENT = frozenset({"client_secret", "client_assertion", "client_assertion_type"})
+
+
+def push(request: Request, state: State, now: datetime) -> Response:
+    """Check a request as the authorization endpoint would, and keep it under a name that works once.
+
+    Raises: OAuthError. Spec: RFC 9126 §2.1, §2.2, §2.3.
+    """
+    try:
+        client, form = authenticated_client(request, state, now)
+    except OAuthError as problem:
+        if problem.reason == "too_large":
+            problem.status = 413
+        raise
+    with refusals_recorded(request, state, client, "client:request:push", now):
+        form.require_clean()
+        arrival = _sent(form, client)
+        try:
+            target = check_target(arrival.parameters, state.client)
+        except Unshowable as problem:
+            raise OAuthError(problem.error, problem.description) from problem
+        check(arrival, target, state, now)
+    request_uri = REQUEST_URI_PREFIX + secrets.token_urlsafe(32)
+    state.store.push_request(pushed_digest(request_uri), client, kept(arrival), now + PUSHED_LIFE)
+    return json_response(201, {"request_uri": request_uri, "expires_in": int(PUSHED_LIFE.total_seconds())})
+
+
+def _sent(form: Parameters, client: ClientFacts) -> Arrival:
+    """Return the request without what proves who sent it. Spec: RFC 9126 §2.1."""
+    if "request_uri" in form:
+        raise OAuthError("invalid_request", "request_uri cannot be pushed.", reason="request_uri")
+    pairs = [pair for pair in form.pairs() if pair[0] not in {"client_id", *_OF_THE_CLIENT}]
+    return Arrival(Parameters([("client_id", client.client_id), *pairs]), pushed=True)
