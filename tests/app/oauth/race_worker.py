@@ -33,8 +33,8 @@ from iam.accounts.services import end_session, mark_factor, open_session  # noqa
 from iam.audit.models import AuditEvent  # noqa: E402
 from iam.oauth import engine, keyring, state  # noqa: E402
 from iam.oauth.clients import apply_all  # noqa: E402
-from iam.oauth.models import RevokedToken, SessionClient, TokenFamily  # noqa: E402
-from iam.oauth.protocol.messages import Answer, Interaction, Request, Response  # noqa: E402
+from iam.oauth.models import Grant, PushedRequest, RevokedToken, SessionClient, TokenFamily  # noqa: E402
+from iam.oauth.protocol.messages import Answer, ErrorPage, Interaction, Request, Response  # noqa: E402
 from iam.oauth.store import DatabaseStore  # noqa: E402
 
 SECRET = "s" * 40
@@ -70,23 +70,36 @@ def answer_to(request: Request) -> Response:
     return answer
 
 
+WANTED = {
+    "client_id": "web", "redirect_uri": CALLBACK, "response_type": "code", "scope": "openid roles",
+    "code_challenge": CHALLENGE, "code_challenge_method": "S256",
+}  # fmt: skip
+
+
 def asking(cookie: str) -> Request:
-    query = {
-        "client_id": "web", "redirect_uri": CALLBACK, "response_type": "code", "scope": "openid roles",
-        "code_challenge": CHALLENGE, "code_challenge_method": "S256",
-    }  # fmt: skip
-    return Request("GET", "/authorize", query=urlencode(query), cookies={cookies.SESSION: cookie})
+    return Request("GET", "/authorize", query=urlencode(WANTED), cookies={cookies.SESSION: cookie})
+
+
+def visit(cookie: str, request_uri: str) -> str:
+    """Go to the authorization endpoint with a pushed request; return "code" or the error."""
+    query = urlencode({"client_id": "web", "request_uri": request_uri})
+    answer = handle(Request("GET", "/authorize", query=query, cookies={cookies.SESSION: cookie}))
+    if isinstance(answer, ErrorPage):
+        return answer.error
+    if not isinstance(answer, Response):
+        raise SystemExit(f"not an answer for the application: {answer}")
+    return next(iter(parse_qs(urlsplit(dict(answer.headers)["Location"]).query)))
 
 
 def new_code(cookie: str) -> str:
     return parse_qs(urlsplit(dict(answer_to(asking(cookie)).headers)["Location"]).query)["code"][0]
 
 
-def post(**form: str) -> dict[str, Any]:
+def post(path: str = "/token", **form: str) -> dict[str, Any]:
     basic = base64.b64encode(f"web:{SECRET}".encode()).decode()
     answer = answer_to(
         Request(
-            "POST", "/token", body=urlencode(form).encode(), content_type="application/x-www-form-urlencoded",
+            "POST", path, body=urlencode(form).encode(), content_type="application/x-www-form-urlencoded",
             authorization=f"Basic {basic}",
         )
     )  # fmt: skip
@@ -144,6 +157,8 @@ def begin(what: str) -> dict[str, str]:
     begun = {"user": str(user.pk), "session": str(session.pk)}
     if what in {"code", "refresh"}:
         begun["code"] = new_code(cookie)
+    if what == "pushed":
+        begun |= {"cookie": cookie, "request_uri": post("/par", **WANTED)["request_uri"]}
     if what == "refresh":
         begun["token"] = exchange(begun["code"])["refresh_token"]
     return begun
@@ -155,6 +170,7 @@ def race() -> list[str]:
     acts: dict[str, Callable[[], str]] = {
         "exchange": lambda: _outcome(exchange(given["code"])),
         "refresh": lambda: _outcome(refresh(given["token"])),
+        "visit": lambda: visit(given["cookie"], given["request_uri"]),
         "sid": lambda: _sid(given["session"]),
         "admit": lambda: lifecycle.admit_from_directory(ENTRY, datetime.now(UTC)).sub,
     }
@@ -207,6 +223,8 @@ def look() -> dict[str, Any]:
             for one in families
         ],
         "denied": RevokedToken.objects.filter(key__in=[one.id.hex for one in families]).count(),
+        "codes": Grant.objects.filter(session_id=given["session"]).count(),
+        "pushed": PushedRequest.objects.count(),
         "sids": SessionClient.objects.filter(session_id=given["session"]).count(),
         "events": dict(
             Counter(
@@ -319,6 +337,8 @@ match ORDER["do"]:
         result = look()
     case "refresh":
         result = _outcome(refresh(ORDER["token"]))
+    case "visit":
+        result = visit(ORDER["given"]["cookie"], ORDER["given"]["request_uri"])
     case "retire":
         result = retire()
     case "destroy":

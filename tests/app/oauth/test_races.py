@@ -1,6 +1,6 @@
 """Fifty requests at once, in two processes, on a database of their own: what must happen once happens once.
 
-A07 (a code), A15 (a refresh token), F17 (issue against disable), and the two values that two requests may both
+A07 (a code), A08 (a pushed request), A15 (a refresh token), F17 (issue against disable), and the two values that two requests may both
 find missing: a client's `sid`, and the account of somebody who signs in for the first time.
 """
 
@@ -116,6 +116,17 @@ def test_a15_fifty_refreshes_with_one_token_give_one_successor_to_all(track: Tra
     assert held["events"] == {"client:token:issue success": 51}
     assert track.ask("refresh", token=outcomes[0]).startswith("rt_")
     assert track.ask("refresh", token=given["token"]) == "invalid_grant"
+
+
+def test_a08_fifty_uses_of_one_pushed_request_give_one_code(track: Track) -> None:
+    given = track.ask("begin", what="pushed")
+
+    outcomes = track.race("visit", given)
+
+    assert Counter(outcomes) == {"code": 1, "invalid_request_uri": 49}
+    held = track.ask("look", given=given)
+    assert (held["codes"], held["pushed"]) == (1, 0)
+    assert track.ask("visit", given=given) == "invalid_request_uri"
 
 
 def test_sid_asked_for_fifty_times_at_once_is_one(track: Track) -> None:
