@@ -253,6 +253,8 @@ class Installation(models.Model):
     generation = models.PositiveIntegerField(default=0)
     # Raised in the transaction that changes a client, a key, a role, an application or an office.
     version = models.PositiveBigIntegerField(default=0)
+    # What pairwise names are made with. It must last as long as the names do, so no setting and no rotation touches it.
+    pairwise_salt = models.BinaryField(default=new_seed, editable=False)
 
     class Meta:
         constraints: ClassVar = [models.CheckConstraint(condition=Q(id=1), name="installation_single")]

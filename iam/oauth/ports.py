@@ -161,6 +161,9 @@ class Store(Protocol):
     def session_of_sid(self, sid: str, client: ClientFacts) -> UUID | None:
         """Return the session that a client knows by `sid`, ended or not."""
 
+    def sub_of_sid(self, sid: str, client: ClientFacts) -> str:
+        """Return whose session a client knows by `sid`; "" when there is none."""
+
     def bearer(
         self, claims: Mapping[str, Any], client: ClientFacts, now: datetime
     ) -> Bearer | None:  # Any: JSON
@@ -173,6 +176,7 @@ class State(Protocol):
     issuer: str
     generation: int
     refresh_key: bytes
+    pairwise_salt: bytes
     store: Store
 
     def client(self, client_id: str) -> ClientFacts | None:

@@ -48,6 +48,7 @@ class Memory:
     keys: Mapping[str, Key]
     active_keys: Mapping[str, Key]
     published: tuple[Key, ...]
+    pairwise_salt: bytes
 
 
 _memory: Memory | None = None
@@ -88,7 +89,8 @@ def _read(version: int, generation: int) -> Memory:
         for scope in facts.owned_scopes
     }
     keys, active, published = keyring.load()
-    return Memory(version, generation, clients, owners, keys, active, published)
+    salt = bytes(Installation.objects.values_list("pairwise_salt", flat=True).get(pk=1))
+    return Memory(version, generation, clients, owners, keys, active, published, salt)
 
 
 def client_facts(client: Client) -> ClientFacts:
@@ -141,6 +143,7 @@ class DatabaseState:
         self.issuer: str = settings.IAM_ISSUER
         self.generation = self._memory.generation
         self.refresh_key = derived_key("refresh-token")
+        self.pairwise_salt = self._memory.pairwise_salt
         self.store: Store = DatabaseStore()
 
     # -- remembered -------------------------------------------------------------------------------------

@@ -133,6 +133,7 @@ def proceed(
         standing.admission if standing else None,
         requirement,
         _unagreed(state, client, checked, session, agreement),
+        issuance.subject_for(state, client, session.sub) if session else "",
         now,
     )
     match decision:

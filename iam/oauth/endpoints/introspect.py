@@ -62,7 +62,7 @@ def _refresh_answer(state: State, token: str, asker: ClientFacts, now: datetime)
         "active": True,
         "iss": state.issuer,
         "client_id": asker.client_id,
-        "sub": family.sub,
+        "sub": issuance.subject_for(state, asker, family.sub),
         "scope": " ".join(clearance.scopes),
         "exp": seconds(family.expires_at),
     }

@@ -64,6 +64,6 @@ def _revoke_access(state: State, token: str, client: ClientFacts, now: datetime)
     family = jti.partition(".")[0]
     if len(family) == 32:
         state.store.revoke_family(UUID(hex=family), "revoked_by_client", now)
-        return f"person:{claims.get('sub')}"
+        return f"person:{state.store.sub_of_sid(str(claims.get('sid')), client)}"
     state.store.revoke_token(jti, now + ACCESS_TOKEN_LIFE + timedelta(seconds=10))
     return f"client:{client.client_id}"

@@ -20,7 +20,7 @@ def userinfo(request: Request, state: State, now: datetime) -> Response:
         raise BearerError("invalid_token", "The access token is not, or no longer, valid here.", status=401)
     if "openid" not in bearer.clearance.scopes:
         raise BearerError("insufficient_scope", "The scope openid is needed.", status=403)
-    return json_response(200, issuance.userinfo(bearer))
+    return json_response(200, issuance.userinfo(state, bearer))
 
 
 def bearer_token(request: Request) -> str:

@@ -9,6 +9,7 @@ from .gate import (
     clear_person,
     narrowed,
     refuse_unless_admitted,
+    subject_for,
 )
 
 __all__ = [
@@ -25,5 +26,6 @@ __all__ = [
     "new_code",
     "refuse_unless_admitted",
     "store_code",
+    "subject_for",
     "userinfo",
 ]

@@ -26,7 +26,7 @@ from iam.oauth.protocol.claims import (
 from iam.oauth.protocol.errors import OAuthError
 from iam.oauth.protocol.messages import AuthorizationRequest, ClientFacts
 
-from .gate import BearerToken, Clearance
+from .gate import BearerToken, Clearance, subject_for
 
 ACCESS_TOKEN_ALG = "ES256"  # noqa: S105 -- an algorithm's name
 
@@ -94,7 +94,7 @@ def access_token(
     end = bounded_end(ACCESS_TOKEN_LIFE, clearance.access, applications, now)
     claims: dict[str, Any] = {
         "iss": state.issuer,
-        "sub": clearance.person.sub if clearance.person else client.client_id,
+        "sub": subject_for(state, client, clearance.person.sub) if clearance.person else client.client_id,
         "aud": list(aud),
         "client_id": client.client_id,
         "scope": " ".join(clearance.scopes),
@@ -131,7 +131,7 @@ def id_token(
     scopes = frozenset(clearance.scopes)
     claims: dict[str, Any] = {
         "iss": state.issuer,
-        "sub": person.sub,
+        "sub": subject_for(state, client, person.sub),
         "aud": client.client_id,
         "iat": seconds(now),
         "exp": seconds(
@@ -149,10 +149,11 @@ def id_token(
     return state.signing_key(client.id_token_alg).sign(ID_TOKEN_TYP, claims)
 
 
-def userinfo(bearer: BearerToken) -> dict[str, Any]:  # Any: JSON
+def userinfo(state: State, bearer: BearerToken) -> dict[str, Any]:  # Any: JSON
     """Return the userinfo answer. Spec: OIDC Core §5.3.2."""
     clearance = bearer.clearance
-    return {"sub": _person(clearance).sub, **_describe(clearance, _own_application(clearance.client))}
+    sub = subject_for(state, clearance.client, _person(clearance).sub)
+    return {"sub": sub, **_describe(clearance, _own_application(clearance.client))}
 
 
 def introspection(
@@ -167,6 +168,8 @@ def introspection(
         return None
     kept = ("iss", "sub", "aud", "client_id", "scope", "iat", "exp", "jti", "auth_time", "acr", "amr")
     answer = {name: claims[name] for name in kept if name in claims}
+    if clearance.person is not None:
+        answer["sub"] = subject_for(state, asker, clearance.person.sub)  # as the asker knows the person
     return {
         "active": True,
         "token_type": "Bearer",

@@ -16,6 +16,7 @@ from iam.oauth.protocol.claims import ACCESS_TOKEN_TYP, PERSON_SCOPES, granted_s
 from iam.oauth.protocol.errors import OAuthError
 from iam.oauth.protocol.jose import BadToken, Verified, verify
 from iam.oauth.protocol.messages import ClientFacts, SessionFacts
+from iam.oauth.protocol.subjects import subject
 
 _KEY = object()
 
@@ -114,12 +115,24 @@ def clear_bearer(state: State, token: str, now: datetime) -> BearerToken | None:
     if client is None or not client.enabled:
         return None
     bearer = state.store.bearer(claims, client, now)
-    if bearer is None:
+    if bearer is None or claims.get("sub") != _told_subject(state, client, bearer.person):
         return None
     access = state.access(bearer.person.user_id, now) if bearer.person else None
     scopes = tuple(str(claims.get("scope", "")).split())
     clearance = Clearance(_KEY, client, scopes, now, bearer.session, bearer.person, access)
     return BearerToken(claims, clearance)
+
+
+def subject_for(state: State, client: ClientFacts, sub: str) -> str:
+    """Return the `sub` by which a client is told of a person: in every token, answer and hint.
+
+    Raises: ValueError, which denies, when a pairwise client has lost its sector. Spec: OIDC Core §8.
+    """
+    return subject(client, state.pairwise_salt, sub)
+
+
+def _told_subject(state: State, client: ClientFacts, person: PersonFacts | None) -> str:
+    return subject_for(state, client, person.sub) if person else client.client_id
 
 
 def _is_access_token(state: State, verified: Verified, now: datetime) -> bool:

@@ -89,14 +89,15 @@ def decide_interaction(
     admission: Admitted | Refused | None,
     requirement: Requirement | None,
     unagreed_scopes: tuple[str, ...],
+    subject: str,
     now: datetime,
 ) -> Decision:
     """Return what the request still needs.
 
-    In: `admission` and `requirement` are None exactly when there is no session; `unagreed_scopes` is empty
+    In: `subject` is the session's person by the name that this client knows; `admission` and `requirement` are None exactly when there is no session; `unagreed_scopes` is empty
     for a trusted client and for one whose scopes the person agreed to (for `prompt=consent`: in this very flow).
     """
-    decision = _decide(request, session, admission, requirement, unagreed_scopes, now)
+    decision = _decide(request, session, admission, requirement, unagreed_scopes, subject, now)
     if "none" in request.prompt:
         return _without_page(decision)
     return decision
@@ -108,12 +109,13 @@ def _decide(
     admission: Admitted | Refused | None,
     requirement: Requirement | None,
     unagreed_scopes: tuple[str, ...],
+    subject: str,
     now: datetime,
 ) -> Decision:
     if session is None or admission is None or requirement is None:
         return AskLogin("none")
     since = request.started_at
-    if request.hinted_sub and request.hinted_sub != session.sub:
+    if request.hinted_sub and request.hinted_sub != subject:
         if session.password_at >= since:
             return Fail(FlowError.LOGIN_REQUIRED, "Somebody else signed in than the id_token_hint names.")
         return AskLogin("hint")

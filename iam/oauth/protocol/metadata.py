@@ -9,6 +9,7 @@ from .claims import PERSON_SCOPES, SUPPORTED_CLAIMS
 from .client_auth import METHODS
 from .interaction import ACR_VALUES
 from .jose import ALGORITHMS
+from .options import SUBJECT_TYPES
 from .resources import RESOURCES
 
 PROMPTS = ("none", "login", "consent")
@@ -36,7 +37,7 @@ def build_metadata(issuer: str, owned_scopes: frozenset[str]) -> dict[str, Any]:
         "response_types_supported": ["code"],
         "response_modes_supported": ["query"],
         "grant_types_supported": list(GRANT_TYPES),
-        "subject_types_supported": ["public"],
+        "subject_types_supported": list(SUBJECT_TYPES),
         "id_token_signing_alg_values_supported": list(ALGORITHMS),
         "token_endpoint_auth_methods_supported": list(METHODS),
         "introspection_endpoint_auth_methods_supported": confidential,

@@ -19,9 +19,15 @@ from .jose import ALGORITHMS
 from .metadata import GRANT_TYPES
 from .options import CHECKS, ClientOptions, check_options
 from .redirects import problem_with
+from .subjects import sector_of
 
 # Options of `options.py` whose behaviour is built and tested; the others are refused by name.
-BUILT_OPTIONS = frozenset({"require_pushed_authorization_requests"})
+BUILT_OPTIONS = frozenset(
+    {
+        "require_pushed_authorization_requests",
+        "subject_type",
+    }
+)
 # Known to the standards, not built yet: the text says so instead of "unknown".
 NOT_BUILT = frozenset(
     {
@@ -93,12 +99,13 @@ def check_metadata(given: Any) -> ClientMetadata:  # Any: JSON from outside
     auth_method = fields.one_of(value, "token_endpoint_auth_method", METHODS, "client_secret_basic")
     grant_types = _grant_types(value, auth_method)
     scopes = _scopes(value)
+    redirect_uris = _redirect_uris(value, "redirect_uris", needed="authorization_code" in grant_types)
     is_server, owned = _resource_server(value, scopes)
     return ClientMetadata(
         client_id=_client_id(value),
         client_secret=_client_secret(value, auth_method),
         client_name=fields.text(value, "client_name", 200),
-        redirect_uris=_redirect_uris(value, "redirect_uris", needed="authorization_code" in grant_types),
+        redirect_uris=redirect_uris,
         post_logout_redirect_uris=_redirect_uris(value, "post_logout_redirect_uris", needed=False),
         grant_types=grant_types,
         token_endpoint_auth_method=auth_method,
@@ -116,8 +123,18 @@ def check_metadata(given: Any) -> ClientMetadata:  # Any: JSON from outside
         is_resource_server=is_server,
         owned_scopes=owned,
         enabled=fields.flag(value, "enabled", True),
-        options=check_options(value),
+        options=_options(value, redirect_uris),
     )
+
+
+def _options(value: Mapping[str, Any], redirect_uris: tuple[str, ...]) -> ClientOptions:
+    """Read the options, and judge those that depend on something else."""
+    options = check_options(value)
+    if options.subject_type == "pairwise" and not sector_of(options, redirect_uris):
+        raise MetadataError(
+            "subject_type pairwise needs one https host in redirect_uris, or a sector_identifier_uri"
+        )
+    return options
 
 
 def _client_id(value: Mapping[str, Any]) -> str | None:

@@ -34,7 +34,13 @@ FRESH = Requirement(Level.AAL2, timedelta(seconds=300), ("application",))
 def decide(request=REQUEST, session=SESSION, admission=Admitted(), requirement=AAL2, unagreed=(), now=NOW):
     known = session is not None
     return decide_interaction(
-        request, session, admission if known else None, requirement if known else None, unagreed, now
+        request,
+        session,
+        admission if known else None,
+        requirement if known else None,
+        unagreed,
+        session.sub if known else "",
+        now,
     )
 
 

@@ -57,7 +57,7 @@ def test_known_and_not_built_do_not_overlap():
         ({"grant_types": ["client_credentials"], "token_endpoint_auth_method": "none"}, "client_credentials"),
         ({"response_types": ["token"]}, "response_types"),
         ({"response_types": ["code", "code id_token"]}, "response_types"),
-        ({"subject_type": "pairwise"}, "subject_type"),
+        ({"subject_type": "secret"}, "subject_type"),
         ({"application_type": "robot"}, "application_type"),
         ({"token_endpoint_auth_method": "client_secret_jwt"}, "token_endpoint_auth_method"),
         ({"id_token_signed_response_alg": "none"}, "id_token_signed_response_alg"),
