@@ -5,11 +5,11 @@ times what the database needs to answer them. The text is the same for PostgreSQ
 """
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from django.db import connection
+from iam import sql
 
 from .models import Application
 from .policy import (
@@ -77,15 +77,15 @@ def effective_access(person_id: UUID, now: datetime) -> EffectiveAccess:
     closing is known ends with it.
     """
     who = {"person": person_id, "now": now}
-    offices = tuple(str(code) for code, _ in _rows(_CHAIN_OF_PERSON, who))
+    offices = tuple(str(code) for code, _ in sql.rows(_CHAIN_OF_PERSON, who))
     return EffectiveAccess(
-        offices[0] if offices else None, offices, tuple(_grant(row) for row in _rows(_HELD, who))
+        offices[0] if offices else None, offices, tuple(_grant(row) for row in sql.rows(_HELD, who))
     )
 
 
 def _grant(row: Sequence[Any]) -> Grant:
     role, office, subtree, application, valid_until, is_staff, second_factor, closes_at = row
-    ends = [_instant(end) for end in (valid_until, closes_at) if end is not None]
+    ends = [sql.as_time(end) for end in (valid_until, closes_at) if end is not None]
     return Grant(
         role=role,
         office=office,
@@ -99,7 +99,7 @@ def _grant(row: Sequence[Any]) -> Grant:
 
 def home_office(person_id: UUID, now: datetime) -> str | None:
     """Return the code of the office where a person works, None when the directory named none that we know."""
-    rows = _rows(_CHAIN_OF_PERSON, {"person": person_id, "now": now})
+    rows = sql.rows(_CHAIN_OF_PERSON, {"person": person_id, "now": now})
     return str(rows[0][0]) if rows else None
 
 
@@ -108,7 +108,7 @@ def office_chain(code: str | None) -> tuple[OfficePolicy, ...]:
     if code is None:
         return ()
     return tuple(
-        OfficePolicy(above, SecondFactor(said)) for above, said in _rows(_CHAIN_OF_OFFICE, {"code": code})
+        OfficePolicy(above, SecondFactor(said)) for above, said in sql.rows(_CHAIN_OF_OFFICE, {"code": code})
     )
 
 
@@ -119,7 +119,7 @@ def application_policy(code: str | None) -> ApplicationPolicy:
     """
     if code is None:
         return NO_APPLICATION
-    rows = _rows(_APPLICATION, {"code": code})
+    rows = sql.rows(_APPLICATION, {"code": code})
     if not rows:
         raise Application.DoesNotExist(code)
     admits, second_factor, age, _ = rows[0]
@@ -136,31 +136,3 @@ def applications(codes: Sequence[str] | None = None) -> list[Application]:
     """Return applications by code, all when none is named."""
     rows = Application.objects.order_by("code")
     return list(rows if codes is None else rows.filter(code__in=codes))
-
-
-# -- what the two databases spell differently -----------------------------------------------------------------
-
-
-def _rows(sql: str, parameters: dict[str, Any]) -> list[tuple[Any, ...]]:  # Any: a database's values
-    if connection.vendor == "sqlite":
-        parameters = {name: _stored(value) for name, value in parameters.items()}
-    with connection.cursor() as cursor:
-        cursor.execute(sql, parameters)
-        return cursor.fetchall()
-
-
-def _stored(value: Any) -> Any:  # Any: a parameter
-    """Return a value as SQLite's columns hold it, so that it compares with them."""
-    match value:
-        case datetime():
-            return str(value.astimezone(UTC).replace(tzinfo=None))
-        case UUID():
-            return value.hex
-        case _:
-            return value
-
-
-def _instant(value: datetime | str) -> datetime:
-    """Read a time back; SQLite gives text, or a time without its zone."""
-    read = datetime.fromisoformat(value) if isinstance(value, str) else value
-    return read.replace(tzinfo=UTC) if read.tzinfo is None else read

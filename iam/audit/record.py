@@ -18,6 +18,8 @@ from uuid import UUID
 
 from django.db import connection
 
+from iam import sql
+
 from .tags import Action, Outcome
 
 __all__ = ["Event", "Outcome", "flush_tallies", "record", "tally"]
@@ -61,7 +63,18 @@ def neutral(text: str, length: int) -> str:
 _INSERT = (
     "INSERT INTO audit_auditevent (occurred_at, id, actor, on_behalf_of, action, object, outcome, reason, method,"
     " application, office, session, request_id, schema_version, commitment, canonical)"
-    " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
+    " VALUES (%(now)s, %(event)s, %(actor)s, %(on_behalf_of)s, %(action)s, %(object)s, %(outcome)s, %(reason)s,"
+    " %(method)s, %(application)s, %(office)s, %(session)s, %(request_id)s, %(schema_version)s, %(commitment)s,"
+    " %(canonical)s)"
+)
+_INSERT_DETAILS = (
+    "INSERT INTO audit_auditdetail (event_id, occurred_at, salt, details)"
+    " VALUES (%(event)s, %(now)s, %(salt)s, %(details)s)"
+)
+_TALLY = (
+    "INSERT INTO audit_refusaltally (minute, source, client, reason, count)"
+    " VALUES (%(minute)s, %(source)s, %(client)s, %(reason)s, 1)"
+    " ON CONFLICT (minute, source, client, reason) DO UPDATE SET count = audit_refusaltally.count + 1"
 )
 
 
@@ -96,27 +109,10 @@ def record(event: Event) -> UUID:
         "schema_version": SCHEMA_VERSION,
         "session": neutral(event.session, 64),
     }
-    with connection.cursor() as cursor:
-        cursor.execute(
-            _INSERT,
-            [
-                _moment(event.now),
-                _identifier(event_id),
-                *(
-                    fields[name]
-                    for name in ("actor", "on_behalf_of", "action", "object", "outcome", "reason")
-                ),
-                *(fields[name] for name in ("method", "application", "office", "session", "request_id")),
-                SCHEMA_VERSION,
-                commitment,
-                canonical(fields),
-            ],
-        )
-        if details:
-            cursor.execute(
-                "INSERT INTO audit_auditdetail (event_id, occurred_at, salt, details) VALUES (%s, %s, %s, %s)",
-                [_identifier(event_id), _moment(event.now), salt, canonical(details).decode()],
-            )
+    where = {"event": event_id, "now": event.now}
+    sql.execute(_INSERT, {**fields, **where, "canonical": canonical(fields)})
+    if details:
+        sql.execute(_INSERT_DETAILS, {**where, "salt": salt, "details": canonical(details).decode()})
     return event_id
 
 
@@ -133,12 +129,15 @@ def commit(salt: bytes, details: Mapping[str, str]) -> str:
 def tally(source: str, client: str, reason: str, now: datetime) -> None:
     """Count a refusal of somebody unknown: one line a minute, source, client and reason, however many come."""
     minute = now.astimezone(UTC).replace(second=0, microsecond=0)
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "INSERT INTO audit_refusaltally (minute, source, client, reason, count) VALUES (%s, %s, %s, %s, 1)"
-            " ON CONFLICT (minute, source, client, reason) DO UPDATE SET count = audit_refusaltally.count + 1",
-            [_moment(minute), neutral(source, 64), neutral(client, 128), neutral(reason, 80)],
-        )
+    sql.execute(
+        _TALLY,
+        {
+            "minute": minute,
+            "source": neutral(source, 64),
+            "client": neutral(client, 128),
+            "reason": neutral(reason, 80),
+        },
+    )
 
 
 def flush_tallies(now: datetime) -> int:
@@ -150,12 +149,11 @@ def flush_tallies(now: datetime) -> int:
     if not connection.in_atomic_block:
         raise RuntimeError("counts leave the table in the transaction that writes their events")
     minute = now.astimezone(UTC).replace(second=0, microsecond=0)
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "DELETE FROM audit_refusaltally WHERE minute < %s RETURNING minute, source, client, reason, count",
-            [_moment(minute)],
-        )
-        rows = cursor.fetchall()
+    rows = sql.rows(
+        "DELETE FROM audit_refusaltally WHERE minute < %(minute)s"
+        " RETURNING minute, source, client, reason, count",
+        {"minute": minute},
+    )
     for counted, source, client, reason, count in rows:
         record(
             Event(
@@ -170,19 +168,6 @@ def flush_tallies(now: datetime) -> int:
             )
         )
     return len(rows)
-
-
-# -- what the two databases spell differently -----------------------------------------------------------------
-
-
-def _moment(value: datetime) -> datetime | str:
-    if connection.vendor == "sqlite":
-        return str(value.astimezone(UTC).replace(tzinfo=None))
-    return value
-
-
-def _identifier(value: UUID) -> UUID | str:
-    return value.hex if connection.vendor == "sqlite" else value
 
 
 # -- UUIDv7 ---------------------------------------------------------------------------------------------------

@@ -68,7 +68,7 @@ _ROTATE_FAMILY = f"""
 _SESSION = """
     SELECT s.id, s.generation, u.id, u.sub, u.generation, s.password_at, s.factor_at, s.factor_kind, s.expires_at
     FROM accounts_loginsession s JOIN accounts_user u ON u.id = s.user_id
-    WHERE s.id = %s AND s.ended_at IS NULL AND s.expires_at > %s AND u.is_active {hold}
+    WHERE s.id = %(session)s AND s.ended_at IS NULL AND s.expires_at > %(now)s AND u.is_active {hold}
 """
 
 _BEARER_PERSON = """
@@ -290,12 +290,12 @@ class DatabaseStore:
 
     def session(self, session_id: UUID, now: datetime) -> SessionFacts | None:
         """Read a session that is live, of a person who is active."""
-        row = _one(_SESSION.format(hold=""), [session_id, now])
+        row = _one(_SESSION.format(hold=""), {"session": session_id, "now": now})
         return session_facts(row) if row else None
 
     def hold_session(self, session_id: UUID, now: datetime) -> SessionFacts | None:
         """Read a live session and hold it until the commit: its end comes after what is issued, or came before."""
-        row = _one(_SESSION.format(hold=_hold()), [session_id, now])
+        row = _one(_SESSION.format(hold=_hold()), {"session": session_id, "now": now})
         return session_facts(row) if row else None
 
     def sid(self, session_id: UUID, client: ClientFacts, now: datetime) -> str:
