@@ -95,6 +95,43 @@ class SessionClient(models.Model):
         return self.sid
 
 
+class LogoutDelivery(models.Model):
+    """A client that must be told that a session of its ended: written in the transaction that ends it.
+
+    `due_at` is when it is tried next. Who claims a row moves it to the end of the claim's lease, so that what a
+    killed process had claimed falls due again by itself; `claim` says whose result counts (docs/adr/0032).
+    """
+
+    session = models.ForeignKey("accounts.LoginSession", on_delete=models.CASCADE, related_name="deliveries")
+    client = models.ForeignKey(Client, on_delete=models.CASCADE, related_name="deliveries")
+    created_at = models.DateTimeField()
+    due_at = models.DateTimeField()
+    claim = models.CharField(max_length=32, blank=True, default="")
+    attempts = models.PositiveIntegerField(default=0)
+    # Why the last attempt failed, a stable word; "" while none has.
+    failure = models.CharField(max_length=64, blank=True, default="")
+    # One of them ends the trying: the client was told, or it was given up.
+    told_at = models.DateTimeField(null=True)
+    given_up_at = models.DateTimeField(null=True)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["session", "client"], name="delivery_once"),
+            models.CheckConstraint(
+                condition=Q(told_at=None) | Q(given_up_at=None), name="delivery_told_or_given_up"
+            ),
+        ]
+        indexes: ClassVar = [
+            models.Index(
+                fields=["due_at"], condition=Q(told_at=None, given_up_at=None), name="delivery_open_by_due"
+            ),
+            models.Index(fields=["created_at"], name="delivery_by_creation"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.session_id}:{self.client_id}"
+
+
 def new_seed() -> bytes:
     """Return 256 random bits."""
     return secrets.token_bytes(32)

@@ -12,6 +12,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandParser
 from django.db import DatabaseError, close_old_connections, transaction
 
+from iam.accounts.services import end_sessions_that_ran_out
 from iam.audit.record import flush_tallies
 from iam.login.throttle import purge as purge_counters
 from iam.oauth.purge import purge as purge_provider
@@ -27,6 +28,7 @@ def _flush_tallies(now: datetime) -> int:
 # Name and function(now) -> rows. A new purge is added here: it deletes in batches, and only what nothing reads any more.
 TASKS: tuple[tuple[str, Callable[[datetime], int]], ...] = (
     ("counted refusals written to the audit", _flush_tallies),
+    ("sessions that ran out ended", end_sessions_that_ran_out),
     ("expired rows of the provider deleted", purge_provider),
     ("counters of failed sign-ins deleted", purge_counters),
 )
