@@ -12,11 +12,10 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from uuid import UUID
 
-from django.db import connection
 from django.db.models import QuerySet
 
 from .models import LogoutDelivery, SessionClient
-from .store import bind
+from .sql import one
 
 # Longer than any attempt can take (outbound.py bounds one), so that no two ever run at once.
 LEASE = timedelta(seconds=30)
@@ -99,12 +98,7 @@ def claim(now: datetime, lease: timedelta = LEASE, but: Collection[int] = ()) ->
     names = ", ".join(f"%({name})s" for name in skipped)
     mark = secrets.token_hex(16)
     values = {"now": now, "lease_ends": now + lease, "claim": mark, **skipped}
-    with connection.cursor() as cursor:
-        cursor.execute(
-            _CLAIM.format(but=f"AND d.client_id NOT IN ({names})" if names else ""),
-            {name: bind(value) for name, value in values.items()},
-        )
-        found = cursor.fetchone()
+    found = one(_CLAIM.format(but=f"AND d.client_id NOT IN ({names})" if names else ""), values)
     if found is None:
         return None
     row = LogoutDelivery.objects.select_related("client").get(pk=found[0])

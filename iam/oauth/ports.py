@@ -96,6 +96,14 @@ class Bearer:
     person: PersonFacts | None
 
 
+@dataclass(frozen=True, slots=True)
+class EndedSession:
+    """A sign-in session that is over, as one of its clients knew it by `sid`."""
+
+    user_id: UUID
+    sid: str
+
+
 class Store(Protocol):
     """The few statements that make, consume and rotate one-time values."""
 
@@ -157,6 +165,9 @@ class Store(Protocol):
 
     def sid(self, session_id: UUID, client: ClientFacts, now: datetime) -> str:
         """Return the client's own stable name of a session."""
+
+    def ended_session(self, session_id: UUID, client: ClientFacts) -> EndedSession | None:
+        """Read a session that has ended and that the client had joined; None for any other."""
 
     def session_of_sid(self, sid: str, client: ClientFacts) -> UUID | None:
         """Return the session that a client knows by `sid`, ended or not."""

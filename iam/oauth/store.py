@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from .ports import Bearer, CodeFacts, Context, FamilyFacts, PersonFacts, UsedCode
+from .ports import Bearer, CodeFacts, Context, EndedSession, FamilyFacts, PersonFacts, UsedCode
 from .protocol.asked import Asked
 from .protocol.claims import ACCESS_TOKEN_LIFE, parse_generation
 from .protocol.messages import AuthorizationRequest, ClientFacts, SessionFacts
@@ -315,6 +315,16 @@ class DatabaseStore:
         if row is None:
             raise LookupError("the session ended while its sid was made")
         return str(row[0])
+
+    def ended_session(self, session_id: UUID, client: ClientFacts) -> EndedSession | None:
+        """Read a session that has ended and that the client had joined. Spec: OIDC Back-Channel Logout §2.3."""
+        row = _one(
+            "SELECT s.user_id, sc.sid FROM oauth_sessionclient sc"
+            " JOIN accounts_loginsession s ON s.id = sc.session_id"
+            " WHERE sc.session_id = %(session)s AND sc.client_id = %(client)s AND s.ended_at IS NOT NULL",
+            {"session": session_id, "client": client.pk},
+        )
+        return EndedSession(_uuid(row[0]), str(row[1])) if row else None
 
     def session_of_sid(self, sid: str, client: ClientFacts) -> UUID | None:
         """Return the session that a client knows by `sid`, ended or not."""

@@ -1,10 +1,21 @@
 """The one gate (`gate.py`) and what leaves through it (`documents.py`)."""
 
-from .documents import access_token, audiences, id_token, introspection, new_code, store_code, userinfo
+from .documents import (
+    access_token,
+    audiences,
+    id_token,
+    introspection,
+    logout_token,
+    new_code,
+    store_code,
+    userinfo,
+)
 from .gate import (
     BearerToken,
     Clearance,
+    Ending,
     clear_bearer,
+    clear_logout,
     clear_machine,
     clear_person,
     narrowed,
@@ -15,13 +26,16 @@ from .gate import (
 __all__ = [
     "BearerToken",
     "Clearance",
+    "Ending",
     "access_token",
     "audiences",
     "clear_bearer",
+    "clear_logout",
     "clear_machine",
     "clear_person",
     "id_token",
     "introspection",
+    "logout_token",
     "narrowed",
     "new_code",
     "refuse_unless_admitted",

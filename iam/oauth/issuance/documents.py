@@ -1,4 +1,4 @@
-"""What leaves through the gate: codes, access tokens, ID tokens, userinfo and introspection answers.
+"""What leaves through the gate: codes, access tokens, ID tokens, logout tokens, userinfo and introspection answers.
 
 Every function here takes a Clearance, which only the gate makes.
 """
@@ -24,9 +24,10 @@ from iam.oauth.protocol.claims import (
     token_hash,
 )
 from iam.oauth.protocol.errors import OAuthError
+from iam.oauth.protocol.logout_token import LOGOUT_TOKEN_TYP, build_logout_claims
 from iam.oauth.protocol.messages import AuthorizationRequest, ClientFacts
 
-from .gate import BearerToken, Clearance, subject_for
+from .gate import BearerToken, Clearance, Ending, subject_for
 
 ACCESS_TOKEN_ALG = "ES256"  # noqa: S105 -- an algorithm's name
 
@@ -147,6 +148,24 @@ def id_token(
     if nonce:
         claims["nonce"] = nonce
     return state.signing_key(client.id_token_alg).sign(ID_TOKEN_TYP, claims)
+
+
+def logout_token(state: State, ending: Ending) -> str:
+    """Return the signed statement that a session is over, for one client; another one at every call.
+
+    A repeated attempt carries another `jti`: a receiver whose answer was lost must not take it for a replay.
+    Spec: OIDC Back-Channel Logout §2.4 (the same algorithms and keys as ID tokens).
+    """
+    clearance = ending.clearance
+    claims = build_logout_claims(
+        issuer=state.issuer,
+        client_id=clearance.client.client_id,
+        sub=subject_for(state, clearance.client, _person(clearance).sub),
+        sid=ending.sid,
+        jti=secrets.token_urlsafe(16),
+        now=clearance.at,
+    )
+    return state.signing_key(clearance.client.id_token_alg).sign(LOGOUT_TOKEN_TYP, claims)
 
 
 def userinfo(state: State, bearer: BearerToken) -> dict[str, Any]:  # Any: JSON

@@ -1,4 +1,4 @@
-"""The one gate. No code, token, ID token, introspection or userinfo answer exists without a Clearance.
+"""The one gate. No code, token, ID token, logout token, introspection or userinfo answer exists without a Clearance.
 
 A Clearance can only be made here, and only after every check that any path makes: subject active,
 session live, client enabled, access policy, audience, scope. A path cannot forget a check that it
@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from iam.access.policy import EffectiveAccess, Level, Refused
 from iam.oauth.ports import PersonFacts, Standing, State
@@ -43,6 +44,14 @@ class BearerToken:
     """An access token of ours that is still good, and the clearance of what may be said about it."""
 
     claims: Mapping[str, Any]  # Any: JSON
+    clearance: Clearance
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """The end of a session, and the clearance to tell one of its clients. `sid` is that client's name for it."""
+
+    sid: str
     clearance: Clearance
 
 
@@ -97,6 +106,21 @@ def clear_machine(client: ClientFacts, scopes: tuple[str, ...], now: datetime) -
             "invalid_scope", "A scope is not registered for this client.", reason="scope_not_allowed"
         )
     return Clearance(_KEY, client, scopes, now)
+
+
+def clear_logout(state: State, client: ClientFacts, session_id: UUID, now: datetime) -> Ending:
+    """Let a client be told that a session is over, or refuse.
+
+    The one clearance that asks for the opposite of all others: the session must have ended, whatever its person
+    may still do. It carries no scope, no session and no rights, so nothing but a logout token can come of it.
+    Raises: OAuthError access_denied.
+    """
+    if not client.enabled:
+        raise OAuthError("access_denied", "This client is switched off.", reason="client_disabled")
+    ended = state.store.ended_session(session_id, client)
+    if ended is None:
+        raise OAuthError("access_denied", "The session did not end.", reason="session_lives")
+    return Ending(ended.sid, Clearance(_KEY, client, (), now, person=state.person(ended.user_id)))
 
 
 def clear_bearer(state: State, token: str, now: datetime) -> BearerToken | None:
