@@ -1,6 +1,6 @@
 """The provider's own description. Pure; true by construction: what it lists, it takes from where it is done.
 
-Spec: OIDC Discovery §3, RFC 8414 §2, RFC 9207 §3.
+Spec: OIDC Discovery §3, RFC 8414 §2, RFC 9207 §3, OIDC Back-Channel Logout §2.1, OIDC Front-Channel Logout §3.
 """
 
 from typing import Any
@@ -51,6 +51,10 @@ def build_metadata(issuer: str, owned_scopes: frozenset[str]) -> dict[str, Any]:
         "require_pushed_authorization_requests": False,  # a client can be set so, the service asks nobody
         "request_parameter_supported": False,
         "request_uri_parameter_supported": False,
+        "backchannel_logout_supported": True,
+        "backchannel_logout_session_supported": True,
+        "frontchannel_logout_supported": True,
+        "frontchannel_logout_session_supported": True,
         "ui_locales_supported": list(LANGUAGES),
         "protected_resources": [issuer + path for path in RESOURCES],
     }

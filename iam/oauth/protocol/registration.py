@@ -18,12 +18,16 @@ from .interaction import ACR_VALUES
 from .jose import ALGORITHMS
 from .metadata import GRANT_TYPES
 from .options import CHECKS, ClientOptions, check_options
-from .redirects import problem_with
+from .redirects import origin, problem_with
 from .subjects import sector_of
 
 # Options of `options.py` whose behaviour is built and tested; the others are refused by name.
 BUILT_OPTIONS = frozenset(
     {
+        "backchannel_logout_session_required",
+        "backchannel_logout_uri",
+        "frontchannel_logout_session_required",
+        "frontchannel_logout_uri",
         "require_pushed_authorization_requests",
         "subject_type",
     }
@@ -134,6 +138,7 @@ def _options(value: Mapping[str, Any], redirect_uris: tuple[str, ...]) -> Client
         raise MetadataError(
             "subject_type pairwise needs one https host in redirect_uris, or a sector_identifier_uri"
         )
+    _check_logout(options, redirect_uris)
     return options
 
 
@@ -191,6 +196,20 @@ def _redirect_uris(value: Mapping[str, Any], name: str, *, needed: bool) -> tupl
         if problem:
             raise MetadataError(f"{name}: {uri[:200]} {problem}")
     return uris
+
+
+def _check_logout(options: ClientOptions, redirect_uris: tuple[str, ...]) -> None:
+    """Refuse a logout address that could not work, or that a browser must not be led to.
+
+    Spec: OIDC Front-Channel Logout §2 (domain, port and scheme are those of a registered redirect).
+    """
+    for channel in ("backchannel", "frontchannel"):
+        required, uri = f"{channel}_logout_session_required", f"{channel}_logout_uri"
+        if getattr(options, required) and not getattr(options, uri):
+            raise MetadataError(f"{required} needs {uri}")
+    front = options.frontchannel_logout_uri
+    if front and origin(front) not in {origin(uri) for uri in redirect_uris}:
+        raise MetadataError("frontchannel_logout_uri must have the scheme, host and port of a redirect_uri")
 
 
 def _scopes(value: Mapping[str, Any]) -> tuple[str, ...]:
