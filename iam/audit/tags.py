@@ -30,6 +30,7 @@ class Action(StrEnum):
     TOKEN_ISSUE = "client:token:issue"
     TOKEN_REVOKE = "client:token:revoke"
     TOKEN_INTROSPECT = "client:token:introspect"
+    LOGOUT_TELL = "client:logout:tell"
     CODE_REPLAY = "client:code:replay"
     REFRESH_REPLAY = "client:refresh:replay"
     ANONYMOUS_REFUSE = "anonymous:request:refuse"

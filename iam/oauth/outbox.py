@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from uuid import UUID
 
-from django.db.models import QuerySet
+from django.db.models import Count, Max, Min, Q, QuerySet
 
 from .models import LogoutDelivery, SessionClient
 from .sql import one
@@ -34,6 +34,7 @@ class Claimed:
     id: int
     claim: str
     session_id: UUID
+    client_pk: int
     client_id: str
     attempts: int
     created_at: datetime
@@ -102,7 +103,9 @@ def claim(now: datetime, lease: timedelta = LEASE, but: Collection[int] = ()) ->
     if found is None:
         return None
     row = LogoutDelivery.objects.select_related("client").get(pk=found[0])
-    return Claimed(row.pk, mark, row.session_id, row.client.client_id, row.attempts, row.created_at)
+    return Claimed(
+        row.pk, mark, row.session_id, row.client.pk, row.client.client_id, row.attempts, row.created_at
+    )
 
 
 def is_due(now: datetime, but: Collection[int] = ()) -> bool:
@@ -150,3 +153,36 @@ def _progress(row: LogoutDelivery) -> Progress:
     if row.told_at is not None:
         return Progress.TOLD
     return Progress.NOT_REACHED if row.failure else Progress.BEING_TOLD
+
+
+# -- for operators ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """What one client was not told: deliveries that wait, and those given up in the days that are kept."""
+
+    client_id: str
+    waiting: int
+    given_up: int
+    oldest: datetime
+    failure: str
+
+
+def backlog() -> tuple[Backlog, ...]:
+    """Return what is not told, a line a client."""
+    open_rows = (
+        LogoutDelivery.objects.filter(told_at=None)
+        .values("client__client_id")
+        .annotate(
+            waiting=Count("pk", filter=Q(given_up_at=None)),
+            given_up=Count("pk", filter=Q(given_up_at__isnull=False)),
+            oldest=Min("created_at"),
+            failure=Max("failure"),
+        )
+        .order_by("client__client_id")
+    )
+    return tuple(
+        Backlog(row["client__client_id"], row["waiting"], row["given_up"], row["oldest"], row["failure"])
+        for row in open_rows
+    )
