@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from django.conf import settings
 from django.db import transaction
 from django.db.models import F
 
@@ -17,6 +18,7 @@ from .protocol.claims import PERSON_SCOPES
 from .protocol.fields import MetadataError
 from .protocol.registration import ClientMetadata, check_metadata
 from .secretbox import client_secret_digest
+from .state import client_facts
 from .versions import touch
 
 
@@ -46,6 +48,7 @@ def apply_all(items: Any, now: datetime, actor: str) -> list[Applied]:  # Any: J
         except MetadataError as problem:
             raise MetadataError(f"client {number} ({str(label)[:80]}): {problem}") from None
     _check_scopes()
+    _check_resources()
     return applied
 
 
@@ -199,4 +202,32 @@ def _check_scopes() -> None:
                 raise MetadataError(
                     f"client {client.client_id}: scope {scope} is owned by no resource server"
                     f" (known: {', '.join([*PERSON_SCOPES, *sorted(owners)])})"
+                )
+
+
+def _check_resources() -> None:
+    """Refuse a name that two could answer to, and a list of resources that a client's own scopes contradict."""
+    clients = [client_facts(client) for client in Client.objects.order_by("client_id")]
+    servers = {client.client_id: client for client in clients if client.is_resource_server}
+    taken = {client.client_id: client.client_id for client in clients} | {settings.IAM_ISSUER: "the issuer"}
+    for server in servers.values():
+        uri = server.options.resource_uri
+        if uri and taken.setdefault(uri, server.client_id) != server.client_id:
+            raise MetadataError(
+                f"client {server.client_id}: resource_uri {uri} is already the name of {taken[uri]}"
+            )
+    for client in clients:
+        listed = client.options.resources
+        for name in listed:
+            if name not in servers:
+                known = ", ".join(servers) or "none"
+                raise MetadataError(
+                    f"client {client.client_id}: resources: {name!r} is no resource server (known: {known})"
+                )
+        for server in servers.values() if listed else ():
+            needed = client.scopes & server.owned_scopes
+            if needed and server.client_id not in listed and server.client_id != client.client_id:
+                raise MetadataError(
+                    f"client {client.client_id}: scope {min(needed)} belongs to {server.client_id}, which is not"
+                    " among its resources"
                 )

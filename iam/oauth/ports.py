@@ -196,6 +196,9 @@ class State(Protocol):
     def scope_owner(self, scope: str) -> ClientFacts | None:
         """Return the enabled resource server that owns a scope."""
 
+    def resource_server(self, audience: str) -> ClientFacts | None:
+        """Return the enabled resource server that tokens name so (`audience_of`)."""
+
     def owned_scopes(self) -> frozenset[str]:
         """Return every scope that some enabled resource server owns."""
 

@@ -27,6 +27,7 @@ from iam.audit.tags import Action
 from . import keyring
 from .models import Client, Consent, Installation
 from .ports import PersonFacts, Standing, Store
+from .protocol.audience import audience_of
 from .protocol.jose import Key
 from .protocol.messages import ClientFacts, SessionFacts
 from .protocol.options import stored_options
@@ -45,6 +46,7 @@ class Memory:
     generation: int
     clients: Mapping[str, ClientFacts]
     owners: Mapping[str, ClientFacts]
+    servers: Mapping[str, ClientFacts]
     keys: Mapping[str, Key]
     active_keys: Mapping[str, Key]
     published: tuple[Key, ...]
@@ -82,15 +84,13 @@ def _read(version: int, generation: int) -> Memory:
         client.client_id: client_facts(client)
         for client in Client.objects.select_related("application").order_by("pk")
     }
-    owners = {
-        scope: facts
-        for facts in clients.values()
-        if facts.enabled and facts.is_resource_server
-        for scope in facts.owned_scopes
+    servers = {
+        audience_of(facts): facts for facts in clients.values() if facts.enabled and facts.is_resource_server
     }
+    owners = {scope: facts for facts in servers.values() for scope in facts.owned_scopes}
     keys, active, published = keyring.load()
     salt = bytes(Installation.objects.values_list("pairwise_salt", flat=True).get(pk=1))
-    return Memory(version, generation, clients, owners, keys, active, published, salt)
+    return Memory(version, generation, clients, owners, servers, keys, active, published, salt)
 
 
 def client_facts(client: Client) -> ClientFacts:
@@ -155,6 +155,10 @@ class DatabaseState:
     def scope_owner(self, scope: str) -> ClientFacts | None:
         """Return the enabled resource server that owns a scope."""
         return self._memory.owners.get(scope)
+
+    def resource_server(self, audience: str) -> ClientFacts | None:
+        """Return the enabled resource server that tokens name so."""
+        return self._memory.servers.get(audience)
 
     def owned_scopes(self) -> frozenset[str]:
         """Return every scope that an enabled resource server owns."""

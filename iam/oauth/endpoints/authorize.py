@@ -4,7 +4,7 @@
 sign-in. Both end in the same decision, so nothing that was true before a sign-in is believed after it.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID, uuid4
 
@@ -12,6 +12,7 @@ from iam.oauth import issuance
 from iam.oauth.grants.code import code_digest
 from iam.oauth.ports import Context, State
 from iam.oauth.protocol.arrival import Arrival, check_road
+from iam.oauth.protocol.asked import Asked
 from iam.oauth.protocol.authorization import Target, check_request, check_target
 from iam.oauth.protocol.claims import PERSON_SCOPES, granted_scopes
 from iam.oauth.protocol.errors import OAuthError, Unshowable, described
@@ -74,13 +75,22 @@ def check(arrival: Arrival, target: Target, state: State, now: datetime) -> Auth
     Raises: OAuthError, which may be redirected to the target.
     """
     check_road(target.client, arrival)
-    return check_request(
+    wanted = check_request(
         arrival.parameters,
         target,
         lambda scope: _is_known(state, scope),
         lambda t, c: hinted_sub(state, t, c),
         now,
     )
+    return replace(wanted, asked=asked_in(arrival.parameters, target.client, wanted.scopes, state))
+
+
+def asked_in(parameters: Parameters, client: ClientFacts, scopes: tuple[str, ...], state: State) -> Asked:
+    """Return what a request asks beyond scopes, all of it checked.
+
+    Raises: OAuthError invalid_target, which may be redirected. Spec: RFC 8707 §2.1.
+    """
+    return Asked(resources=issuance.resources_asked(state, client, parameters, scopes))
 
 
 def _parameters(request: Request) -> Parameters:
@@ -166,7 +176,7 @@ def _issue(
     now: datetime,
 ) -> Response:
     """Store a code and send it. Spec: RFC 6749 §4.1.2, RFC 9207 §2."""
-    clearance = issuance.clear_person(state, target.client, session, checked.scopes, now)
+    clearance = issuance.clear_person(state, target.client, session, checked.scopes, now, checked.asked)
     code, family_id = issuance.new_code(), uuid4()
     context = Context(worth.acr, worth.amr, worth.auth_time)
     issuance.store_code(state, clearance, checked, context, code_digest(code), family_id)

@@ -44,7 +44,7 @@ def exchange(
         raise _refusal(request, state, client, digest, now)
     session = state.store.hold_session(facts.session_id, now)
     try:
-        clearance = issuance.clear_person(state, client, session, facts.scopes, now)
+        clearance = issuance.clear_person(state, client, session, facts.scopes, now, facts.asked)
     except OAuthError as problem:
         raise OAuthError("invalid_grant", problem.description, reason=problem.reason) from problem
     refresh_token = ""
@@ -57,7 +57,7 @@ def exchange(
     return token_answer(
         request,
         state,
-        clearance,
+        issuance.restricted(state, clearance, form),
         facts.context,
         facts.family_id,
         sender,

@@ -43,11 +43,12 @@ def exchange(
     # Everything that can refuse an honest client refuses before the token is rotated, so that nothing is lost.
     session = state.store.hold_session(family.session_id, now)
     try:
-        clearance = issuance.clear_person(state, client, session, family.scopes, now)
+        clearance = issuance.clear_person(state, client, session, family.scopes, now, family.asked)
     except OAuthError as problem:
         raise OAuthError("invalid_grant", problem.description, reason=problem.reason) from problem
     if "scope" in form:
         clearance = issuance.narrowed(clearance, granted_scopes(words(form["scope"])))
+    clearance = issuance.restricted(state, clearance, form)
 
     if not state.store.rotate_family(family.id, client, position.number, now):
         _allow_retry(request, state, client, family, position.number, now)

@@ -1,8 +1,8 @@
 """The one gate (`gate.py`) and what leaves through it (`documents.py`)."""
 
+from .address import Address, address, resources_asked, restricted
 from .documents import (
     access_token,
-    audiences,
     id_token,
     introspection,
     logout_token,
@@ -24,11 +24,12 @@ from .gate import (
 )
 
 __all__ = [
+    "Address",
     "BearerToken",
     "Clearance",
     "Ending",
     "access_token",
-    "audiences",
+    "address",
     "clear_bearer",
     "clear_logout",
     "clear_machine",
@@ -39,6 +40,8 @@ __all__ = [
     "narrowed",
     "new_code",
     "refuse_unless_admitted",
+    "resources_asked",
+    "restricted",
     "store_code",
     "subject_for",
     "userinfo",

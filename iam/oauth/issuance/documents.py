@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from iam.oauth.ports import Context, PersonFacts, State
+from iam.oauth.protocol.audience import audience_of
 from iam.oauth.protocol.binding import Binding
 from iam.oauth.protocol.claims import (
     ACCESS_TOKEN_LIFE,
@@ -27,6 +28,7 @@ from iam.oauth.protocol.errors import OAuthError
 from iam.oauth.protocol.logout_token import LOGOUT_TOKEN_TYP, build_logout_claims
 from iam.oauth.protocol.messages import AuthorizationRequest, ClientFacts
 
+from .address import address
 from .gate import BearerToken, Clearance, Ending, subject_for
 
 ACCESS_TOKEN_ALG = "ES256"  # noqa: S105 -- an algorithm's name
@@ -63,20 +65,6 @@ def store_code(
         raise OAuthError("access_denied", "The sign-in session has ended.", reason="session_ended")
 
 
-def audiences(state: State, scopes: tuple[str, ...]) -> tuple[tuple[str, ...], frozenset[str]]:
-    """Return a token's `aud` and the applications whose roles it may express.
-
-    The resource servers whose scopes it carries, and ourselves when it opens userinfo. A token that
-    opens nothing at all is addressed to us, so that nobody else can take it for theirs.
-    Spec: RFC 9068 §3.
-    """
-    owners = [owner for scope in scopes if (owner := state.scope_owner(scope))]
-    names = sorted({owner.client_id for owner in owners})
-    if "openid" in scopes or not names:
-        names.append(state.issuer)
-    return tuple(names), frozenset(owner.application for owner in owners if owner.application)
-
-
 def access_token(
     state: State,
     clearance: Clearance,
@@ -91,14 +79,14 @@ def access_token(
     `jti` begins with the family, so that a denylist entry can end one token or all of a family. Spec: RFC 9068 §2.2.
     """
     client, session, now = clearance.client, clearance.session, clearance.at
-    aud, applications = audiences(state, clearance.scopes)
-    end = bounded_end(ACCESS_TOKEN_LIFE, clearance.access, applications, now)
+    to = address(state, clearance)
+    end = bounded_end(ACCESS_TOKEN_LIFE, clearance.access, to.applications, now)
     claims: dict[str, Any] = {
         "iss": state.issuer,
         "sub": subject_for(state, client, clearance.person.sub) if clearance.person else client.client_id,
-        "aud": list(aud),
+        "aud": list(to.aud),
         "client_id": client.client_id,
-        "scope": " ".join(clearance.scopes),
+        "scope": " ".join(to.scopes),
         "iat": seconds(now),
         "exp": seconds(end),
         "jti": f"{family}.{secrets.token_urlsafe(12)}",
@@ -108,7 +96,7 @@ def access_token(
             client.generation,
             session.generation if session else 0,
         ),
-        **access_claims(clearance.access, applications),
+        **access_claims(clearance.access, to.applications),
     }
     if binding:
         claims["cnf"] = binding.confirmation
@@ -183,7 +171,7 @@ def introspection(
     Spec: RFC 7662 §2.2, §4; RFC 9068 §2.2 for the names.
     """
     claims, clearance = bearer.claims, bearer.clearance
-    if asker.client_id != clearance.client.client_id and not is_for(claims, asker.client_id):
+    if asker.client_id != clearance.client.client_id and not is_for(claims, audience_of(asker)):
         return None
     kept = ("iss", "sub", "aud", "client_id", "scope", "iat", "exp", "jti", "auth_time", "acr", "amr")
     answer = {name: claims[name] for name in kept if name in claims}

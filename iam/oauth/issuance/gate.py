@@ -13,6 +13,8 @@ from uuid import UUID
 
 from iam.access.policy import EffectiveAccess, Level, Refused
 from iam.oauth.ports import PersonFacts, Standing, State
+from iam.oauth.protocol.asked import NOTHING, Asked
+from iam.oauth.protocol.audience import may_name
 from iam.oauth.protocol.claims import ACCESS_TOKEN_TYP, PERSON_SCOPES, granted_scopes
 from iam.oauth.protocol.errors import OAuthError
 from iam.oauth.protocol.jose import BadToken, Verified, verify
@@ -33,6 +35,7 @@ class Clearance:
     session: SessionFacts | None = None
     person: PersonFacts | None = None
     access: EffectiveAccess | None = None
+    asked: Asked = NOTHING
 
     def __post_init__(self) -> None:
         if self.key is not _KEY:
@@ -56,11 +59,17 @@ class Ending:
 
 
 def clear_person(
-    state: State, client: ClientFacts, session: SessionFacts | None, scopes: tuple[str, ...], now: datetime
+    state: State,
+    client: ClientFacts,
+    session: SessionFacts | None,
+    scopes: tuple[str, ...],
+    now: datetime,
+    asked: Asked = NOTHING,
 ) -> Clearance:
     """Let a person's request through, or refuse.
 
-    In: `session` as read in this very request, None when it has ended or its person is not active.
+    In: `session` as read in this very request, None when it has ended or its person is not active; `asked` what
+    was granted beyond scopes.
     Raises: OAuthError access_denied (the caller gives it its grant's code).
     """
     if not client.enabled:
@@ -73,8 +82,24 @@ def clear_person(
         raise OAuthError(
             "access_denied", "A scope is no longer registered for this client.", reason="scope_not_allowed"
         )
+    refuse_unless_registered(state, client, asked)
     person = state.person(session.user_id)
-    return Clearance(_KEY, client, granted_scopes(scopes), now, session, person, standing.access)
+    return Clearance(_KEY, client, granted_scopes(scopes), now, session, person, standing.access, asked)
+
+
+def refuse_unless_registered(state: State, client: ClientFacts, asked: Asked) -> None:
+    """Refuse what was granted beyond scopes and is no longer registered for the client (A24).
+
+    Raises: OAuthError access_denied.
+    """
+    for name in asked.resources:
+        server = state.resource_server(name)
+        if name != state.issuer and (server is None or not may_name(client, server, state.scope_owner)):
+            raise OAuthError(
+                "access_denied",
+                "A resource is no longer registered for this client.",
+                reason="resource_not_allowed",
+            )
 
 
 def refuse_unless_admitted(standing: Standing, session: SessionFacts) -> None:
@@ -90,7 +115,9 @@ def refuse_unless_admitted(standing: Standing, session: SessionFacts) -> None:
         raise OAuthError("access_denied", "A second factor is required.", reason="level")
 
 
-def clear_machine(client: ClientFacts, scopes: tuple[str, ...], now: datetime) -> Clearance:
+def clear_machine(
+    client: ClientFacts, scopes: tuple[str, ...], now: datetime, asked: Asked = NOTHING
+) -> Clearance:
     """Let a client act for itself, or refuse.
 
     Raises: OAuthError invalid_scope for a scope that describes a person (A57).
@@ -105,7 +132,7 @@ def clear_machine(client: ClientFacts, scopes: tuple[str, ...], now: datetime) -
         raise OAuthError(
             "invalid_scope", "A scope is not registered for this client.", reason="scope_not_allowed"
         )
-    return Clearance(_KEY, client, scopes, now)
+    return Clearance(_KEY, client, scopes, now, asked=asked)
 
 
 def clear_logout(state: State, client: ClientFacts, session_id: UUID, now: datetime) -> Ending:

@@ -29,6 +29,8 @@ BUILT_OPTIONS = frozenset(
         "frontchannel_logout_session_required",
         "frontchannel_logout_uri",
         "require_pushed_authorization_requests",
+        "resource_uri",
+        "resources",
         "subject_type",
     }
 )
@@ -127,13 +129,15 @@ def check_metadata(given: Any) -> ClientMetadata:  # Any: JSON from outside
         is_resource_server=is_server,
         owned_scopes=owned,
         enabled=fields.flag(value, "enabled", True),
-        options=_options(value, redirect_uris),
+        options=_options(value, redirect_uris, is_server=is_server),
     )
 
 
-def _options(value: Mapping[str, Any], redirect_uris: tuple[str, ...]) -> ClientOptions:
+def _options(value: Mapping[str, Any], redirect_uris: tuple[str, ...], *, is_server: bool) -> ClientOptions:
     """Read the options, and judge those that depend on something else."""
     options = check_options(value)
+    if options.resource_uri and not is_server:
+        raise MetadataError("resource_uri is the name of a resource server: add resource_server")
     if options.subject_type == "pairwise" and not sector_of(options, redirect_uris):
         raise MetadataError(
             "subject_type pairwise needs one https host in redirect_uris, or a sector_identifier_uri"

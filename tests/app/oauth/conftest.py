@@ -91,9 +91,9 @@ class World:
         return self.visit(**self.wanted(client, **changes))
 
     def visit(self, **parameters: str) -> Answer:
-        """Send the browser to the authorization endpoint with exactly these parameters."""
+        """Send the browser to the authorization endpoint with exactly these parameters; a list is repeated."""
         cookie = {cookies.SESSION: self.cookie} if self.cookie else {}
-        return self.ask(Request("GET", "/authorize", query=urlencode(parameters), cookies=cookie))
+        return self.ask(Request("GET", "/authorize", query=urlencode(parameters, doseq=True), cookies=cookie))
 
     def push(self, client: str = "web", secret: str | None = SECRET, **changes: str | None) -> Response:
         return self.post("/par", client, secret, **self.wanted(client, **changes))
@@ -115,7 +115,7 @@ class World:
             authorization = "Basic " + base64.b64encode(f"{client}:{secret}".encode()).decode()
         elif client is not None:
             form = {"client_id": client, **form}
-        body = urlencode({name: value for name, value in form.items() if value is not None}).encode()
+        body = urlencode({n: v for n, v in form.items() if v is not None}, doseq=True).encode()
         answer = self.ask(
             Request(
                 "POST",
