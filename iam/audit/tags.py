@@ -52,6 +52,11 @@ class Action(StrEnum):
     # the installation
     CLIENT_CREATE = "administrator:client:create"
     CLIENT_CHANGE = "administrator:client:change"
+    CLIENT_REGISTER = "client:registration:create"
+    REGISTRATION_CHANGE = "client:registration:change"
+    REGISTRATION_END = "client:registration:end"
+    INVITATION_CREATE = "administrator:invitation:create"
+    INVITATION_END = "administrator:invitation:end"
     KEY_CREATE = "administrator:key:create"
     KEY_RETIRE = "administrator:key:retire"
     AUDIT_READ = "administrator:audit:read"

@@ -1,4 +1,4 @@
-"""Create and change clients from metadata: `manage.py client apply` today, registration later."""
+"""Create and change clients from metadata: `manage.py client apply`, and registration (registrations.py)."""
 
 import secrets
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from iam.access.models import Application
 from iam.audit.record import Event, Outcome, record
 from iam.audit.tags import Action
 
-from .models import Client
+from .models import Client, ClientRegistration
 from .protocol.claims import PERSON_SCOPES
 from .protocol.fields import MetadataError
 from .protocol.registration import ClientMetadata, check_metadata
@@ -30,6 +30,11 @@ class Applied:
     created: bool
     changes: tuple[tuple[str, Any, Any], ...]
     generated_secret: str | None
+
+    @property
+    def changed_names(self) -> str:
+        """Return the names of what changed, for the audit."""
+        return ", ".join(name for name, _, _ in self.changes)
 
 
 @transaction.atomic
@@ -53,6 +58,30 @@ def apply_all(items: Any, now: datetime, actor: str) -> list[Applied]:  # Any: J
 
 
 def _apply(metadata: ClientMetadata, now: datetime, actor: str) -> Applied:
+    applied = write(metadata)
+    if applied.created or applied.changes:
+        if not applied.created:
+            # Who may be trusted by an operator's word is no longer what the client says of itself.
+            ClientRegistration.objects.filter(client__client_id=applied.client_id).delete()
+        record(
+            Event(
+                Action.CLIENT_CREATE if applied.created else Action.CLIENT_CHANGE,
+                Outcome.SUCCESS,
+                actor=actor,
+                now=now,
+                object=f"client:{applied.client_id}",
+                application=metadata.application or "",
+                details={"changed": applied.changed_names},
+            )
+        )
+    return applied
+
+
+def write(metadata: ClientMetadata) -> Applied:
+    """Create or change one client's row, in the caller's transaction; the caller writes the event.
+
+    Raises: MetadataError.
+    """
     client_id = metadata.client_id or secrets.token_urlsafe(18).replace("_", "-").replace("-", "x")
     before = Client.objects.select_for_update().filter(client_id=client_id).first()
     client = before or Client(client_id=client_id)
@@ -71,17 +100,6 @@ def _apply(metadata: ClientMetadata, now: datetime, actor: str) -> Applied:
         client.generation = F("generation") + 1
     client.save()
     touch()
-    record(
-        Event(
-            Action.CLIENT_CREATE if before is None else Action.CLIENT_CHANGE,
-            Outcome.SUCCESS,
-            actor=actor,
-            now=now,
-            object=f"client:{client_id}",
-            application=metadata.application or "",
-            details={"changed": ", ".join(name for name, _, _ in changes)},
-        )
-    )
     return Applied(client_id, before is None, changes, generated)
 
 

@@ -12,6 +12,7 @@ from .endpoints import (
     logout,
     metadata,
     par,
+    register,
     resource_metadata,
     revoke,
     token,
@@ -35,12 +36,13 @@ ENDPOINTS: dict[str, Endpoint] = {
     "/introspect": introspect.introspect,
     "/revoke": revoke.revoke,
     "/logout": logout.logout,
+    register.ADDRESS: register.register,
     **{metadata_address(path): resource_metadata.resource_metadata for path in RESOURCES},
 }
 
 # Addresses that end in a client's name, as `/register/CLIENT_ID`: the part before the name, and who answers.
-# The name is one segment, not empty; the endpoint reads it with `name_in(request)`.
-NAMED: dict[str, Endpoint] = {}
+# The name is one segment, not empty.
+NAMED: dict[str, Endpoint] = {f"{register.ADDRESS}/": register.manage}
 
 
 def endpoint_for(path: str) -> Endpoint | None:

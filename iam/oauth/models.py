@@ -78,6 +78,38 @@ class Client(AbstractApplication):
         ]
 
 
+class InitialAccessToken(models.Model):
+    """An invitation to register clients, and its bounds; the token itself is kept as a digest. Spec: RFC 7591 §3."""
+
+    digest = models.CharField(max_length=64, unique=True)
+    label = models.CharField(max_length=100)
+    application = models.ForeignKey(
+        "access.Application", on_delete=models.PROTECT, related_name="invitations"
+    )
+    grant_types = models.JSONField()
+    scopes = models.JSONField()
+    profile = models.CharField(max_length=16, default="standard")
+    uses_left = models.PositiveIntegerField()
+    created_by = models.CharField(max_length=160)
+    created_at = models.DateTimeField()
+    expires_at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return self.label
+
+
+class ClientRegistration(models.Model):
+    """A client that registered itself. Without this row a client is the operators' alone. Spec: RFC 7592."""
+
+    client = models.OneToOneField(Client, on_delete=models.CASCADE, related_name="registration")
+    invitation = models.ForeignKey(InitialAccessToken, on_delete=models.PROTECT, related_name="registrations")
+    access_digest = models.CharField(max_length=64, unique=True)
+    issued_at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return str(self.client_id)
+
+
 class SessionClient(models.Model):
     """A client that was used in a sign-in session, with the `sid` that this client alone knows it by."""
 

@@ -12,8 +12,10 @@ from uuid import UUID
 from iam.access.policy import Admitted, EffectiveAccess, Refused, Requirement
 
 from .protocol.asked import NOTHING, Asked
+from .protocol.dynamic_registration import Invitation
 from .protocol.jose import Key
 from .protocol.messages import AuthorizationRequest, ClientFacts, SessionFacts
+from .protocol.registration import ClientMetadata
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +106,50 @@ class EndedSession:
     sid: str
 
 
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """A client as it is registered now. `new_secret` only when one was made just now: it is not kept."""
+
+    client_id: str
+    issued_at: datetime
+    described: Mapping[str, Any]  # Any: JSON
+    new_secret: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """A registered client, and the invitation whose bounds hold for it as long as it lives."""
+
+    registered: Registered
+    invitation: Invitation
+    secret_digest: str
+
+
+class Registrar(Protocol):
+    """Clients that register themselves: each step that may happen once is one conditional statement."""
+
+    def invitation(self, digest: str, now: datetime) -> Invitation | None:
+        """Return an initial access token that has a use left and has not expired."""
+
+    def register(
+        self, digest: str, invitation: Invitation, metadata: ClientMetadata, access_digest: str,
+        request_id: str, source: str, now: datetime,
+    ) -> Registered | None:  # fmt: skip
+        """Use the invitation up and make the client; None when no use is left. Raises: MetadataError, nothing done."""
+
+    def registration(self, client_id: str, access_digest: str) -> Registration | None:
+        """Return an enabled client's registration, if the token is its current one."""
+
+    def change(
+        self, access_digest: str, metadata: ClientMetadata, new_access_digest: str,
+        request_id: str, source: str, now: datetime,
+    ) -> Registered | None:  # fmt: skip
+        """Replace the metadata and the token; None when another came first. Raises: MetadataError, nothing done."""
+
+    def end(self, client_id: str, access_digest: str, request_id: str, source: str, now: datetime) -> bool:
+        """Switch the client off and end all that it was given; False when another came first."""
+
+
 class Store(Protocol):
     """The few statements that make, consume and rotate one-time values."""
 
@@ -189,6 +235,7 @@ class State(Protocol):
     refresh_key: bytes
     pairwise_salt: bytes
     store: Store
+    registrar: Registrar
 
     def client(self, client_id: str) -> ClientFacts | None:
         """Return an enabled or disabled client."""

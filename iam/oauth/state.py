@@ -26,11 +26,12 @@ from iam.audit.tags import Action
 
 from . import keyring
 from .models import Client, Consent, Installation
-from .ports import PersonFacts, Standing, Store
+from .ports import PersonFacts, Registrar, Standing, Store
 from .protocol.audience import audience_of
 from .protocol.jose import Key
 from .protocol.messages import ClientFacts, SessionFacts
 from .protocol.options import stored_options
+from .registrations import DatabaseRegistrar
 from .secretbox import client_secret_digest, derived_key
 from .store import DatabaseStore
 
@@ -145,6 +146,7 @@ class DatabaseState:
         self.refresh_key = derived_key("refresh-token")
         self.pairwise_salt = self._memory.pairwise_salt
         self.store: Store = DatabaseStore()
+        self.registrar: Registrar = DatabaseRegistrar()
 
     # -- remembered -------------------------------------------------------------------------------------
 

@@ -23,6 +23,7 @@ ENDPOINTS = {
     "revocation_endpoint": "/revoke",
     "end_session_endpoint": "/logout",
     "jwks_uri": "/jwks",
+    "registration_endpoint": "/register",
 }
 LANGUAGES = ("ar", "fr", "en")
 
