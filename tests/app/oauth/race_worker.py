@@ -35,6 +35,7 @@ from iam.oauth import engine, keyring, state  # noqa: E402
 from iam.oauth.clients import apply_all  # noqa: E402
 from iam.oauth.models import Grant, PushedRequest, RevokedToken, SessionClient, TokenFamily  # noqa: E402
 from iam.oauth.protocol.messages import Answer, ErrorPage, Interaction, Request, Response  # noqa: E402
+from iam.oauth.registrations import Bounds, invite  # noqa: E402
 from iam.oauth.store import DatabaseStore  # noqa: E402
 
 SECRET = "s" * 40
