@@ -13,12 +13,12 @@ from iam.access.models import Application
 from iam.audit.record import Event, Outcome, record
 from iam.audit.tags import Action
 
+from .facts import client_facts
 from .models import Client, ClientRegistration
 from .protocol.claims import PERSON_SCOPES
 from .protocol.fields import MetadataError
 from .protocol.registration import ClientMetadata, check_metadata
 from .secretbox import client_secret_digest
-from .state import client_facts
 from .versions import touch
 
 
