@@ -58,5 +58,7 @@ class Action(StrEnum):
     INVITATION_CREATE = "administrator:invitation:create"
     INVITATION_END = "administrator:invitation:end"
     KEY_CREATE = "administrator:key:create"
+    KEY_ACTIVATE = "administrator:key:activate"
+    KEY_REPLACE = "administrator:key:replace"
     KEY_RETIRE = "administrator:key:retire"
     AUDIT_READ = "administrator:audit:read"

@@ -23,6 +23,8 @@ from oauth2_provider.models import (
     ApplicationManager,
 )
 
+from .protocol.key_ring import Status
+
 
 class ConsentMode(models.TextChoices):
     """Whether people are asked before this client receives their data."""
@@ -332,31 +334,36 @@ class Installation(models.Model):
         return f"generation {self.generation}"
 
 
-class KeyStatus(models.TextChoices):
-    """Where a signing key is in its life."""
-
-    NEXT = "next"
-    ACTIVE = "active"
-    RETIRING = "retiring"
-    RETIRED = "retired"
-
-
 class SigningKey(models.Model):
-    """A signing key; the private half is encrypted under a key of the environment."""
+    """A signing key. Its private half is sealed here under a key of the environment, or stays in a PKCS#11 token.
+
+    `encrypted_private` seals the private key, or for a token's key its address and public half, so that nobody
+    who can only write to the database can slip in a key of their own. It is emptied when the key is retired.
+    """
 
     kid = models.CharField(max_length=64, primary_key=True)
     algorithm = models.CharField(max_length=8)
-    status = models.CharField(max_length=16, choices=KeyStatus, default=KeyStatus.NEXT)
+    status = models.CharField(
+        max_length=16, choices=[(status.value, status.name.title()) for status in Status], default=Status.NEXT
+    )
     public_jwk = models.JSONField()
     encrypted_private = models.BinaryField()
     encryption_key_id = models.CharField(max_length=64)
+    # Where the private half is, if not here (RFC 7512); the sealed copy is the one that is believed.
+    pkcs11_uri = models.TextField(blank=True, default="")
     created_at = models.DateTimeField()
     activated_at = models.DateTimeField(null=True)
+    # While it is retiring: when it stops to verify, whether or not housekeeping runs.
+    retires_at = models.DateTimeField(null=True)
+    retired_at = models.DateTimeField(null=True)
 
     class Meta:
         constraints: ClassVar = [
             models.UniqueConstraint(
                 fields=["algorithm"], condition=Q(status="active"), name="signing_key_one_active"
+            ),
+            models.UniqueConstraint(
+                fields=["algorithm"], condition=Q(status="next"), name="signing_key_one_next"
             ),
         ]
 

@@ -253,10 +253,10 @@ class State(Protocol):
         """Return every key that may verify, by kid."""
 
     def published_keys(self) -> tuple[Key, ...]:
-        """Return the keys of the JWKS: next, active and retiring."""
+        """Return the keys of the JWKS: active, next and retiring."""
 
     def signing_key(self, algorithm: str) -> Key:
-        """Return the active key for an algorithm. Raises: LookupError, which denies."""
+        """Return the active key for an algorithm. Raises: SigningUnavailable, which denies."""
 
     def secret_digest(self, secret: str) -> str:
         """Return the keyed digest under which a client secret is stored."""

@@ -2,7 +2,7 @@
 
 | what | remembered | at most stale |
 |---|---|---|
-| clients, scopes, signing keys | whole, by the installation's version | CHECK_SECONDS behind a commit |
+| clients, scopes, signing keys | whole, by the installation's version | CHECK_SECONDS behind a commit, or a retiring key's end |
 | sessions, people, rights, codes, families, counters, denylist | never: read in the request's own statements | not at all |
 
 What writes a code or a token checks client, session and person in its own statement besides (store.py).
@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from django.conf import settings
@@ -29,7 +29,7 @@ from .facts import client_facts
 from .models import Client, Consent, Installation
 from .ports import PersonFacts, Registrar, Standing, Store
 from .protocol.audience import audience_of
-from .protocol.jose import Key
+from .protocol.jose import Key, SigningUnavailable
 from .protocol.messages import ClientFacts, SessionFacts
 from .registrations import DatabaseRegistrar
 from .secretbox import client_secret_digest, derived_key
@@ -52,6 +52,7 @@ class Memory:
     active_keys: Mapping[str, Key]
     published: tuple[Key, ...]
     pairwise_salt: bytes
+    ring: keyring.Ring
 
 
 _memory: Memory | None = None
@@ -74,13 +75,18 @@ def _remembered() -> Memory:
         return memory
     with _lock:
         row = Installation.objects.values_list("version", "generation").get(pk=1)
-        if _memory is None or (_memory.version, _memory.generation) != row:
-            _memory = _read(*row)
+        if _memory is None or (_memory.version, _memory.generation) != row or _has_ended(_memory.ring):
+            _memory = _read(*row, before=_memory.ring if _memory else None)
         _checked_at = now
         return _memory
 
 
-def _read(version: int, generation: int) -> Memory:
+def _has_ended(ring: keyring.Ring) -> bool:
+    """Say whether the time of a retiring key is over: no commit announces that."""
+    return ring.until is not None and ring.until.timestamp() <= time.time()
+
+
+def _read(version: int, generation: int, before: keyring.Ring | None) -> Memory:
     clients = {
         client.client_id: client_facts(client)
         for client in Client.objects.select_related("application").order_by("pk")
@@ -89,9 +95,11 @@ def _read(version: int, generation: int) -> Memory:
         audience_of(facts): facts for facts in clients.values() if facts.enabled and facts.is_resource_server
     }
     owners = {scope: facts for facts in servers.values() for scope in facts.owned_scopes}
-    keys, active, published = keyring.load()
+    ring = keyring.load(datetime.now(UTC), before)
     salt = bytes(Installation.objects.values_list("pairwise_salt", flat=True).get(pk=1))
-    return Memory(version, generation, clients, owners, servers, keys, active, published, salt)
+    return Memory(
+        version, generation, clients, owners, servers, ring.by_kid, ring.active, ring.published, salt, ring
+    )
 
 
 def session_value(session: LoginSession) -> SessionFacts:
@@ -148,8 +156,13 @@ class DatabaseState:
         return self._memory.published
 
     def signing_key(self, algorithm: str) -> Key:
-        """Return the active key. Raises: KeyError (a LookupError) when there is none: nothing is issued then."""
-        return self._memory.active_keys[algorithm]
+        """Return the active key. Raises: SigningUnavailable when there is none: nothing is issued then."""
+        key = self._memory.active_keys.get(algorithm)
+        if key is None:
+            raise SigningUnavailable(
+                f"there is no active key for {algorithm} that can be used; see `keys status`"
+            )
+        return key
 
     def secret_digest(self, secret: str) -> str:
         """Return the keyed digest of a client secret."""
