@@ -29,11 +29,12 @@ from iam.oauth.protocol.jose import BadToken, verify
 from iam.oauth.protocol.messages import (
     Answer,
     AuthorizationRequest,
+    ClientAnswer,
     ClientFacts,
+    FormPost,
     Interaction,
     Need,
     Request,
-    Response,
     SessionFacts,
     redirect,
 )
@@ -134,7 +135,7 @@ def proceed(
     now: datetime,
 ) -> Answer:
     """Issue the code, or say what is still needed."""
-    target = Target(client, checked.redirect_uri, checked.state)
+    target = Target.of(client, checked)
     standing = state.standing(client, session.user_id, now) if session else None
     requirement = standing.requirement if standing else None
     decision = decide_interaction(
@@ -174,14 +175,14 @@ def _issue(
     session: SessionFacts | None,
     worth: Issue,
     now: datetime,
-) -> Response:
+) -> ClientAnswer:
     """Store a code and send it. Spec: RFC 6749 §4.1.2, RFC 9207 §2."""
     clearance = issuance.clear_person(state, target.client, session, checked.scopes, now, checked.asked)
     code, family_id = issuance.new_code(), uuid4()
     context = Context(worth.acr, worth.amr, worth.auth_time)
     issuance.store_code(state, clearance, checked, context, code_digest(code), family_id)
     _record(request, state, target, session, "success", "", now)
-    return redirect(target.redirect_uri, _with_state({"code": code}, target, state.issuer))
+    return send({"code": code}, target, state, now)
 
 
 def _unagreed(
@@ -214,15 +215,22 @@ def refuse(
     session: SessionFacts | None,
     problem: OAuthError,
     now: datetime,
-) -> Response:
+) -> ClientAnswer:
     """Send an error to the client's checked address, and remember it. Spec: RFC 6749 §4.1.2.1, RFC 9207 §2."""
     _record(request, state, target, session, "refused", problem.reason, now)
     answer = {"error": problem.error, "error_description": described(problem.description, request.request_id)}
-    return redirect(target.redirect_uri, _with_state(answer, target, state.issuer))
+    return send(answer, target, state, now)
 
 
-def _with_state(answer: dict[str, str], target: Target, issuer: str) -> dict[str, str]:
-    return {**answer, **({"state": target.state} if target.state is not None else {}), "iss": issuer}
+def send(answer: dict[str, str], target: Target, state: State, now: datetime) -> ClientAnswer:
+    """Send an answer, good or bad, in the mode that was asked for; `iss` is in each. Spec: RFC 9207 §2, JARM §2.3."""
+    stated = {"state": target.state} if target.state is not None else {}
+    values = {**answer, **stated, "iss": state.issuer}
+    if target.response_mode.is_signed:
+        values = {"response": issuance.signed_response(state, target.client, values, now)}
+    if target.response_mode.is_form:
+        return FormPost(target.redirect_uri, tuple(values.items()))
+    return redirect(target.redirect_uri, values)
 
 
 def _record(

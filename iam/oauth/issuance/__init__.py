@@ -1,6 +1,7 @@
 """The one gate (`gate.py`) and what leaves through it (`documents.py`)."""
 
 from .address import Address, address, resources_asked, restricted
+from .answers import signed_response
 from .documents import (
     access_token,
     id_token,
@@ -42,6 +43,7 @@ __all__ = [
     "refuse_unless_admitted",
     "resources_asked",
     "restricted",
+    "signed_response",
     "store_code",
     "subject_for",
     "userinfo",

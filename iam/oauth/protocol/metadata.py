@@ -9,6 +9,7 @@ from .claims import PERSON_SCOPES, SUPPORTED_CLAIMS
 from .client_auth import METHODS
 from .interaction import ACR_VALUES
 from .jose import ALGORITHMS
+from .messages import ResponseMode
 from .options import SUBJECT_TYPES
 from .resources import RESOURCES
 
@@ -36,7 +37,8 @@ def build_metadata(issuer: str, owned_scopes: frozenset[str]) -> dict[str, Any]:
         **{name: issuer + path for name, path in ENDPOINTS.items()},
         "scopes_supported": [*PERSON_SCOPES, *sorted(owned_scopes)],
         "response_types_supported": ["code"],
-        "response_modes_supported": ["query"],
+        "response_modes_supported": list(ResponseMode),
+        "authorization_signing_alg_values_supported": list(ALGORITHMS),
         "grant_types_supported": list(GRANT_TYPES),
         "subject_types_supported": list(SUBJECT_TYPES),
         "id_token_signing_alg_values_supported": list(ALGORITHMS),

@@ -16,7 +16,7 @@ from iam.accounts.models import DirectoryLink, LoginSession, User
 from iam.accounts.services import mark_factor, open_session
 from iam.oauth import engine, keyring, state
 from iam.oauth.clients import apply_all
-from iam.oauth.protocol.messages import Answer, Request, Response
+from iam.oauth.protocol.messages import Answer, FormPost, Request, Response
 
 SECRET = "s" * 40
 SERVER_SECRET = "r" * 40
@@ -156,7 +156,9 @@ class World:
 
 
 def answer_of(answer: Answer) -> dict[str, str]:
-    """Return the parameters of a redirect."""
+    """Return the parameters of a redirect or of a form."""
+    if isinstance(answer, FormPost):
+        return dict(answer.fields)
     assert isinstance(answer, Response), answer
     assert answer.status == 303, answer
     return dict(parse_qsl(urlsplit(dict(answer.headers)["Location"]).query, keep_blank_values=True))
