@@ -15,6 +15,7 @@ from iam.oauth.protocol.arrival import Arrival, check_road
 from iam.oauth.protocol.asked import Asked
 from iam.oauth.protocol.authorization import Target, check_request, check_target
 from iam.oauth.protocol.claims import PERSON_SCOPES, granted_scopes
+from iam.oauth.protocol.dpop import check_named_key
 from iam.oauth.protocol.errors import OAuthError, Unshowable, described
 from iam.oauth.protocol.interaction import (
     AskConsent,
@@ -29,12 +30,11 @@ from iam.oauth.protocol.jose import BadToken, verify
 from iam.oauth.protocol.messages import (
     Answer,
     AuthorizationRequest,
-    ClientAnswer,
     ClientFacts,
-    FormPost,
     Interaction,
     Need,
     Request,
+    Response,
     SessionFacts,
     redirect,
 )
@@ -83,15 +83,7 @@ def check(arrival: Arrival, target: Target, state: State, now: datetime) -> Auth
         lambda t, c: hinted_sub(state, t, c),
         now,
     )
-    return replace(wanted, asked=asked_in(arrival.parameters, target.client, wanted.scopes, state))
-
-
-def asked_in(parameters: Parameters, client: ClientFacts, scopes: tuple[str, ...], state: State) -> Asked:
-    """Return what a request asks beyond scopes, all of it checked.
-
-    Raises: OAuthError invalid_target, which may be redirected. Spec: RFC 8707 §2.1.
-    """
-    return Asked(resources=issuance.resources_asked(state, client, parameters, scopes))
+    return replace(wanted, asked=Asked(dpop_jkt=check_named_key(arrival.parameters.get("dpop_jkt"))))
 
 
 def _parameters(request: Request) -> Parameters:
@@ -135,7 +127,7 @@ def proceed(
     now: datetime,
 ) -> Answer:
     """Issue the code, or say what is still needed."""
-    target = Target.of(client, checked)
+    target = Target(client, checked.redirect_uri, checked.state)
     standing = state.standing(client, session.user_id, now) if session else None
     requirement = standing.requirement if standing else None
     decision = decide_interaction(
@@ -175,14 +167,14 @@ def _issue(
     session: SessionFacts | None,
     worth: Issue,
     now: datetime,
-) -> ClientAnswer:
+) -> Response:
     """Store a code and send it. Spec: RFC 6749 §4.1.2, RFC 9207 §2."""
-    clearance = issuance.clear_person(state, target.client, session, checked.scopes, now, checked.asked)
+    clearance = issuance.clear_person(state, target.client, session, checked.scopes, now)
     code, family_id = issuance.new_code(), uuid4()
     context = Context(worth.acr, worth.amr, worth.auth_time)
     issuance.store_code(state, clearance, checked, context, code_digest(code), family_id)
     _record(request, state, target, session, "success", "", now)
-    return send({"code": code}, target, state, now)
+    return redirect(target.redirect_uri, _with_state({"code": code}, target, state.issuer))
 
 
 def _unagreed(
@@ -215,22 +207,15 @@ def refuse(
     session: SessionFacts | None,
     problem: OAuthError,
     now: datetime,
-) -> ClientAnswer:
+) -> Response:
     """Send an error to the client's checked address, and remember it. Spec: RFC 6749 §4.1.2.1, RFC 9207 §2."""
     _record(request, state, target, session, "refused", problem.reason, now)
     answer = {"error": problem.error, "error_description": described(problem.description, request.request_id)}
-    return send(answer, target, state, now)
+    return redirect(target.redirect_uri, _with_state(answer, target, state.issuer))
 
 
-def send(answer: dict[str, str], target: Target, state: State, now: datetime) -> ClientAnswer:
-    """Send an answer, good or bad, in the mode that was asked for; `iss` is in each. Spec: RFC 9207 §2, JARM §2.3."""
-    stated = {"state": target.state} if target.state is not None else {}
-    values = {**answer, **stated, "iss": state.issuer}
-    if target.response_mode.is_signed:
-        values = {"response": issuance.signed_response(state, target.client, values, now)}
-    if target.response_mode.is_form:
-        return FormPost(target.redirect_uri, tuple(values.items()))
-    return redirect(target.redirect_uri, values)
+def _with_state(answer: dict[str, str], target: Target, issuer: str) -> dict[str, str]:
+    return {**answer, **({"state": target.state} if target.state is not None else {}), "iss": issuer}
 
 
 def _record(
