@@ -46,6 +46,10 @@ class Environment(BaseSettings):
     encryption_keys: SecretStr = SecretStr("")
     database_url: SecretStr = SecretStr("")
     database_runtime_role: str = ""
+    key_rotation_days: int = Field(default=90, ge=2, le=365)
+    pkcs11_module: str = ""
+    pkcs11_token_label: str = ""
+    pkcs11_pin: SecretStr = SecretStr("")
     trusted_proxies: Annotated[tuple[str, ...], NoDecode] = ()
     client_certificate_header: str = Field(default="Client-Cert", pattern=r"^[A-Za-z0-9-]{1,64}$")
     throttle_exempt_networks: Annotated[tuple[str, ...], NoDecode] = ()
@@ -126,6 +130,10 @@ _issuer = urlsplit(IAM_ISSUER)
 IAM_HTTPS = _issuer.scheme == "https"
 SECRET_KEY = IAM.secret_key.get_secret_value()
 IAM_ENCRYPTION_KEYS = _keys(IAM.encryption_keys.get_secret_value())
+IAM_KEY_ROTATION_DAYS = IAM.key_rotation_days
+IAM_PKCS11_MODULE = IAM.pkcs11_module
+IAM_PKCS11_TOKEN_LABEL = IAM.pkcs11_token_label
+IAM_PKCS11_PIN = IAM.pkcs11_pin.get_secret_value()
 IAM_TRUSTED_PROXIES = tuple(ipaddress.ip_network(text, strict=False) for text in IAM.trusted_proxies)
 # The same header as WSGI spells it.
 IAM_CLIENT_CERTIFICATE_VARIABLE = "HTTP_" + IAM.client_certificate_header.upper().replace("-", "_")

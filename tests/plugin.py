@@ -28,8 +28,9 @@ def _test_environment() -> None:
     # Nothing of a `make run` in the same folder may matter: a fresh clone has no var/.
     if "IAM_STATIC_ROOT" not in os.environ:
         folder = _stack.enter_context(tempfile.TemporaryDirectory(prefix="iam-static-"))
-        # The manifest that `collectstatic` would write, with the sheet under its own name.
-        manifest = {"version": "1.1", "paths": {"portal/page.css": "portal/page.css"}, "hash": ""}
+        # The manifest that `collectstatic` would write, with each file under its own name.
+        names = ("portal/page.css", "portal/form_post.js")
+        manifest = {"version": "1.1", "paths": {name: name for name in names}, "hash": ""}
         (Path(folder) / "staticfiles.json").write_text(json.dumps(manifest), encoding="utf-8")
         os.environ["IAM_STATIC_ROOT"] = folder
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "iam.settings")

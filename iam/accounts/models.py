@@ -102,6 +102,7 @@ class LoginSession(models.Model):
         indexes: ClassVar = [
             models.Index(fields=["user"], condition=Q(ended_at=None), name="session_live_by_user"),
             models.Index(fields=["expires_at"], name="session_by_end"),
+            models.Index(fields=["expires_at"], condition=Q(ended_at=None), name="session_live_by_end"),
         ]
         constraints: ClassVar = [
             models.CheckConstraint(

@@ -12,8 +12,11 @@ from iam.audit.record import Event, Outcome, record
 from iam.audit.tags import Action
 from iam.errors import Conflict
 
+from .endings import tell_witnesses
 from .models import LoginSession, User
 
+# Sessions that ran out and are ended in one round of the housekeeping.
+_RAN_OUT_MAX = 2_000
 # Writing at every request when a session was last seen would turn every read into a write.
 _SEEN_EVERY = timedelta(minutes=1)
 
@@ -95,12 +98,16 @@ def find_live_session(secret: str, now: datetime, idle: timedelta) -> LoginSessi
 def end_session(
     session_id: UUID, *, reason: str, now: datetime, request_id: str = "", source: str = "", actor: str = ""
 ) -> bool:
-    """End one session, once; its counter ends every token of it. False when it had ended before."""
+    """End one session, once; its counter ends every token of it, its applications are told. False when it had ended.
+
+    The only way in which a session ends. Atomic.
+    """
     done = LoginSession.objects.filter(pk=session_id, ended_at=None).update(
         ended_at=now, end_reason=reason, generation=F("generation") + 1
     )
     if not done:
         return False
+    tell_witnesses(session_id, now)
     session = LoginSession.objects.select_related("user").get(pk=session_id)
     person = f"person:{session.user.sub}"
     record(
@@ -125,4 +132,16 @@ def end_sessions(user: User, *, reason: str, now: datetime, actor: str, request_
     return sum(
         end_session(session_id, reason=reason, now=now, request_id=request_id, actor=actor)
         for session_id in ids
+    )
+
+
+def end_sessions_that_ran_out(now: datetime) -> int:
+    """End sessions whose life is over, so that their applications are told as of any other end; return how many.
+
+    Each in a transaction of its own: no lock is held longer than one takes. Idempotent, safe beside itself.
+    """
+    over = LoginSession.objects.filter(ended_at=None, expires_at__lte=now).order_by("expires_at")
+    ids = list(over.values_list("pk", flat=True)[:_RAN_OUT_MAX])
+    return sum(
+        end_session(session_id, reason="ran_out", now=now, actor="system:housekeeping") for session_id in ids
     )

@@ -26,7 +26,8 @@ from iam.audit.facts import facts_of
 from iam.errors import Conflict
 from iam.oauth import interactions
 from iam.oauth.interactions import Parked
-from iam.oauth.protocol.messages import ErrorPage, Interaction, Response
+from iam.oauth.protocol.messages import Interaction
+from iam.oauth.views import final
 
 from . import flow as table
 from . import steps
@@ -131,7 +132,7 @@ def _take(turn: Turn, sent: Sent) -> HttpResponse:
         return _password(turn, sent)
     need = interactions.evaluate(turn.parked, turn.session, facts_of(turn.request), turn.now)
     if not isinstance(need, Interaction):
-        return turn.answer(_finish(turn, need))
+        return turn.answer(final(turn.request, need))
     step = table.decide_step(_situation(turn, need), turn.now)
     act = table.decide_act(step, sent)
     if act is Act.LOOK or turn.session is None:
@@ -152,13 +153,11 @@ def _take(turn: Turn, sent: Sent) -> HttpResponse:
             interactions.give_consent(turn.parked, turn.session, facts, turn.now)
             return _reload(turn)
         case Act.DECLINE:
-            return turn.answer(
-                _plain(interactions.refuse_consent(turn.parked, turn.session, facts, turn.now))
-            )
+            done = interactions.refuse_consent(turn.parked, turn.session, facts, turn.now)
+            return turn.answer(final(turn.request, done))
         case Act.LEAVE:
-            return turn.answer(
-                _plain(interactions.release_refused(turn.parked, turn.session, facts, turn.now))
-            )
+            done = interactions.release_refused(turn.parked, turn.session, facts, turn.now)
+            return turn.answer(final(turn.request, done))
         case Act.TRY_PASSWORD:
             return _show(turn, need, sent)
         case _:
@@ -189,7 +188,7 @@ def _password(turn: Turn, sent: Sent) -> HttpResponse:
         return _signed_in(turn, outcome)
     need = interactions.evaluate(turn.parked, None, facts_of(turn.request), turn.now)
     if not isinstance(need, Interaction):
-        return turn.answer(_finish(turn, need))
+        return turn.answer(final(turn.request, need))
     return _failed(turn, need, sent, outcome)
 
 
@@ -222,7 +221,7 @@ def _signed_in(turn: Turn, outcome: steps.SignedIn) -> HttpResponse:
     need = interactions.evaluate(turn.parked, turn.session, facts_of(turn.request), turn.now)
     if isinstance(need, Interaction):
         return _reload(turn)
-    return turn.answer(_finish(turn, need))
+    return turn.answer(final(turn.request, need))
 
 
 def _broken_factor(turn: Turn, problem: mfa.MFAError) -> HttpResponse:
@@ -335,17 +334,3 @@ def _show(turn: Turn, need: Interaction, sent: Sent, problem: str = "", status: 
         case _:
             assert_never(page)
     return turn.answer(render(turn.request, f"login/{page.value}.html", context, status=status))
-
-
-def _finish(turn: Turn, done: Response | ErrorPage) -> HttpResponse:
-    if isinstance(done, ErrorPage):
-        context = {"error": done.error, "description": done.description, "client_id": done.client_id}
-        return render(turn.request, "portal/protocol_error.html", context, status=done.status)
-    return _plain(done)
-
-
-def _plain(done: Response) -> HttpResponse:
-    response = HttpResponse(done.body, status=done.status)
-    for name, value in done.headers:
-        response[name] = value
-    return response

@@ -8,3 +8,11 @@ class OauthConfig(AppConfig):
 
     name = "iam.oauth"
     label = "oauth"
+
+    def ready(self) -> None:
+        """Tell applications of the end of every session."""
+        from iam.accounts.endings import witness_endings
+
+        from .outbox import write_deliveries
+
+        witness_endings(write_deliveries)

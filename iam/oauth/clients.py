@@ -1,10 +1,11 @@
-"""Create and change clients from metadata: `manage.py client apply` today, registration later."""
+"""Create and change clients from metadata: `manage.py client apply`, and registration (registrations.py)."""
 
 import secrets
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from django.conf import settings
 from django.db import transaction
 from django.db.models import F
 
@@ -12,7 +13,8 @@ from iam.access.models import Application
 from iam.audit.record import Event, Outcome, record
 from iam.audit.tags import Action
 
-from .models import Client
+from .facts import client_facts
+from .models import Client, ClientRegistration
 from .protocol.claims import PERSON_SCOPES
 from .protocol.fields import MetadataError
 from .protocol.registration import ClientMetadata, check_metadata
@@ -28,6 +30,11 @@ class Applied:
     created: bool
     changes: tuple[tuple[str, Any, Any], ...]
     generated_secret: str | None
+
+    @property
+    def changed_names(self) -> str:
+        """Return the names of what changed, for the audit."""
+        return ", ".join(name for name, _, _ in self.changes)
 
 
 @transaction.atomic
@@ -46,10 +53,35 @@ def apply_all(items: Any, now: datetime, actor: str) -> list[Applied]:  # Any: J
         except MetadataError as problem:
             raise MetadataError(f"client {number} ({str(label)[:80]}): {problem}") from None
     _check_scopes()
+    _check_resources()
     return applied
 
 
 def _apply(metadata: ClientMetadata, now: datetime, actor: str) -> Applied:
+    applied = write(metadata)
+    if applied.created or applied.changes:
+        if not applied.created:
+            # Who may be trusted by an operator's word is no longer what the client says of itself.
+            ClientRegistration.objects.filter(client__client_id=applied.client_id).delete()
+        record(
+            Event(
+                Action.CLIENT_CREATE if applied.created else Action.CLIENT_CHANGE,
+                Outcome.SUCCESS,
+                actor=actor,
+                now=now,
+                object=f"client:{applied.client_id}",
+                application=metadata.application or "",
+                details={"changed": applied.changed_names},
+            )
+        )
+    return applied
+
+
+def write(metadata: ClientMetadata) -> Applied:
+    """Create or change one client's row, in the caller's transaction; the caller writes the event.
+
+    Raises: MetadataError.
+    """
     client_id = metadata.client_id or secrets.token_urlsafe(18).replace("_", "-").replace("-", "x")
     before = Client.objects.select_for_update().filter(client_id=client_id).first()
     client = before or Client(client_id=client_id)
@@ -68,17 +100,6 @@ def _apply(metadata: ClientMetadata, now: datetime, actor: str) -> Applied:
         client.generation = F("generation") + 1
     client.save()
     touch()
-    record(
-        Event(
-            Action.CLIENT_CREATE if before is None else Action.CLIENT_CHANGE,
-            Outcome.SUCCESS,
-            actor=actor,
-            now=now,
-            object=f"client:{client_id}",
-            application=metadata.application or "",
-            details={"changed": ", ".join(name for name, _, _ in changes)},
-        )
-    )
     return Applied(client_id, before is None, changes, generated)
 
 
@@ -199,4 +220,32 @@ def _check_scopes() -> None:
                 raise MetadataError(
                     f"client {client.client_id}: scope {scope} is owned by no resource server"
                     f" (known: {', '.join([*PERSON_SCOPES, *sorted(owners)])})"
+                )
+
+
+def _check_resources() -> None:
+    """Refuse a name that two could answer to, and a list of resources that a client's own scopes contradict."""
+    clients = [client_facts(client) for client in Client.objects.order_by("client_id")]
+    servers = {client.client_id: client for client in clients if client.is_resource_server}
+    taken = {client.client_id: client.client_id for client in clients} | {settings.IAM_ISSUER: "the issuer"}
+    for server in servers.values():
+        uri = server.options.resource_uri
+        if uri and taken.setdefault(uri, server.client_id) != server.client_id:
+            raise MetadataError(
+                f"client {server.client_id}: resource_uri {uri} is already the name of {taken[uri]}"
+            )
+    for client in clients:
+        listed = client.options.resources
+        for name in listed:
+            if name not in servers:
+                known = ", ".join(servers) or "none"
+                raise MetadataError(
+                    f"client {client.client_id}: resources: {name!r} is no resource server (known: {known})"
+                )
+        for server in servers.values() if listed else ():
+            needed = client.scopes & server.owned_scopes
+            if needed and server.client_id not in listed and server.client_id != client.client_id:
+                raise MetadataError(
+                    f"client {client.client_id}: scope {min(needed)} belongs to {server.client_id}, which is not"
+                    " among its resources"
                 )

@@ -4,7 +4,6 @@ Free of Django, of the clock and of the network; both doors call nothing else.
 """
 
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import datetime
 
 from .endpoints import (
@@ -13,16 +12,15 @@ from .endpoints import (
     logout,
     metadata,
     par,
+    register,
     resource_metadata,
     revoke,
     token,
     userinfo,
 )
-from .endpoints.senders import PROVING
 from .ports import State
-from .protocol.dpop import nonce_at
 from .protocol.errors import BearerError, OAuthError, Unshowable, bearer_error_response, error_response
-from .protocol.messages import Answer, ErrorPage, Request, Response
+from .protocol.messages import Answer, ErrorPage, Request
 from .protocol.resources import RESOURCES, metadata_address
 
 Endpoint = Callable[[Request, State, datetime], Answer]
@@ -38,12 +36,13 @@ ENDPOINTS: dict[str, Endpoint] = {
     "/introspect": introspect.introspect,
     "/revoke": revoke.revoke,
     "/logout": logout.logout,
+    register.ADDRESS: register.register,
     **{metadata_address(path): resource_metadata.resource_metadata for path in RESOURCES},
 }
 
 # Addresses that end in a client's name, as `/register/CLIENT_ID`: the part before the name, and who answers.
-# The name is one segment, not empty; the endpoint reads it with `name_in(request)`.
-NAMED: dict[str, Endpoint] = {}
+# The name is one segment, not empty.
+NAMED: dict[str, Endpoint] = {f"{register.ADDRESS}/": register.manage}
 
 
 def endpoint_for(path: str) -> Endpoint | None:
@@ -65,14 +64,6 @@ def handle(request: Request, state: State, now: datetime) -> Answer:
     endpoint = endpoint_for(request.path)
     if endpoint is None:
         raise KeyError(request.path)
-    answer = _answer(endpoint, request, state, now)
-    if request.dpop and request.path in PROVING and isinstance(answer, Response):
-        nonce = ("DPoP-Nonce", nonce_at(state.nonce_key, now))
-        return replace(answer, headers=(*answer.headers, nonce))
-    return answer
-
-
-def _answer(endpoint: Endpoint, request: Request, state: State, now: datetime) -> Answer:
     try:
         return endpoint(request, state, now)
     except Unshowable as problem:

@@ -25,8 +25,10 @@ from .protocol.errors import OAuthError
 from .protocol.messages import (
     Answer,
     AuthorizationRequest,
+    ClientAnswer,
     ClientFacts,
     ErrorPage,
+    FormPost,
     Interaction,
     Need,
     Request,
@@ -106,7 +108,7 @@ def load(handle: str, browser: str, now: datetime) -> Parked | None:
 def evaluate(parked: Parked, session: LoginSession | None, facts: RequestFacts, now: datetime) -> Answer:
     """Return the answer for the application, or what is still needed.
 
-    A Response finishes the flow: the parked request is gone, so that a replayed form cannot make a second code.
+    An answer for the application finishes the flow: the parked request is gone, so that a replayed form cannot make a second code.
     What was checked of the client when the request came is checked again: it may have been changed since (A24).
     Raises: Conflict when another answer was faster; nothing of this one is kept.
     """
@@ -125,7 +127,7 @@ def evaluate(parked: Parked, session: LoginSession | None, facts: RequestFacts, 
     answer = proceed(
         _engine_request(facts), state, client, request, _session_facts(session), parked.agreement, now
     )
-    if isinstance(answer, Response):
+    if isinstance(answer, Response | FormPost):
         _end(parked)
     return answer
 
@@ -174,23 +176,25 @@ def give_consent(parked: Parked, session: LoginSession, facts: RequestFacts, now
 
 
 @transaction.atomic
-def refuse_consent(parked: Parked, session: LoginSession, facts: RequestFacts, now: datetime) -> Response:
+def refuse_consent(parked: Parked, session: LoginSession, facts: RequestFacts, now: datetime) -> ClientAnswer:
     """Tell the application that the person said no. Spec: RFC 6749 §4.1.2.1 (access_denied)."""
     return _turn_away(parked, session, facts, "consent_refused", "The person did not agree.", now)
 
 
 @transaction.atomic
-def release_refused(parked: Parked, session: LoginSession, facts: RequestFacts, now: datetime) -> Response:
+def release_refused(
+    parked: Parked, session: LoginSession, facts: RequestFacts, now: datetime
+) -> ClientAnswer:
     """Return to the application from the page that says "no access"."""
     return _turn_away(parked, session, facts, "no_access", "The person may not use this application.", now)
 
 
 def _turn_away(
     parked: Parked, session: LoginSession, facts: RequestFacts, reason: str, description: str, now: datetime
-) -> Response:
+) -> ClientAnswer:
     client, request = _needed(parked)
     problem = OAuthError("access_denied", description, reason=reason)
-    target = Target(client, request.redirect_uri, request.state)
+    target = Target.of(client, request)
     response = refuse(_engine_request(facts), DatabaseState(), target, _session_facts(session), problem, now)
     _end(parked)
     return response

@@ -23,6 +23,8 @@ from oauth2_provider.models import (
     ApplicationManager,
 )
 
+from .protocol.key_ring import Status
+
 
 class ConsentMode(models.TextChoices):
     """Whether people are asked before this client receives their data."""
@@ -78,6 +80,38 @@ class Client(AbstractApplication):
         ]
 
 
+class InitialAccessToken(models.Model):
+    """An invitation to register clients, and its bounds; the token itself is kept as a digest. Spec: RFC 7591 §3."""
+
+    digest = models.CharField(max_length=64, unique=True)
+    label = models.CharField(max_length=100)
+    application = models.ForeignKey(
+        "access.Application", on_delete=models.PROTECT, related_name="invitations"
+    )
+    grant_types = models.JSONField()
+    scopes = models.JSONField()
+    profile = models.CharField(max_length=16, default="standard")
+    uses_left = models.PositiveIntegerField()
+    created_by = models.CharField(max_length=160)
+    created_at = models.DateTimeField()
+    expires_at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return self.label
+
+
+class ClientRegistration(models.Model):
+    """A client that registered itself. Without this row a client is the operators' alone. Spec: RFC 7592."""
+
+    client = models.OneToOneField(Client, on_delete=models.CASCADE, related_name="registration")
+    invitation = models.ForeignKey(InitialAccessToken, on_delete=models.PROTECT, related_name="registrations")
+    access_digest = models.CharField(max_length=64, unique=True)
+    issued_at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return str(self.client_id)
+
+
 class SessionClient(models.Model):
     """A client that was used in a sign-in session, with the `sid` that this client alone knows it by."""
 
@@ -93,6 +127,43 @@ class SessionClient(models.Model):
 
     def __str__(self) -> str:
         return self.sid
+
+
+class LogoutDelivery(models.Model):
+    """A client that must be told that a session of its ended: written in the transaction that ends it.
+
+    `due_at` is when it is tried next. Who claims a row moves it to the end of the claim's lease, so that what a
+    killed process had claimed falls due again by itself; `claim` says whose result counts (docs/adr/0032).
+    """
+
+    session = models.ForeignKey("accounts.LoginSession", on_delete=models.CASCADE, related_name="deliveries")
+    client = models.ForeignKey(Client, on_delete=models.CASCADE, related_name="deliveries")
+    created_at = models.DateTimeField()
+    due_at = models.DateTimeField()
+    claim = models.CharField(max_length=32, blank=True, default="")
+    attempts = models.PositiveIntegerField(default=0)
+    # Why the last attempt failed, a stable word; "" while none has.
+    failure = models.CharField(max_length=64, blank=True, default="")
+    # One of them ends the trying: the client was told, or it was given up.
+    told_at = models.DateTimeField(null=True)
+    given_up_at = models.DateTimeField(null=True)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["session", "client"], name="delivery_once"),
+            models.CheckConstraint(
+                condition=Q(told_at=None) | Q(given_up_at=None), name="delivery_told_or_given_up"
+            ),
+        ]
+        indexes: ClassVar = [
+            models.Index(
+                fields=["due_at"], condition=Q(told_at=None, given_up_at=None), name="delivery_open_by_due"
+            ),
+            models.Index(fields=["created_at"], name="delivery_by_creation"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.session_id}:{self.client_id}"
 
 
 def new_seed() -> bytes:
@@ -263,31 +334,36 @@ class Installation(models.Model):
         return f"generation {self.generation}"
 
 
-class KeyStatus(models.TextChoices):
-    """Where a signing key is in its life."""
-
-    NEXT = "next"
-    ACTIVE = "active"
-    RETIRING = "retiring"
-    RETIRED = "retired"
-
-
 class SigningKey(models.Model):
-    """A signing key; the private half is encrypted under a key of the environment."""
+    """A signing key. Its private half is sealed here under a key of the environment, or stays in a PKCS#11 token.
+
+    `encrypted_private` seals the private key, or for a token's key its address and public half, so that nobody
+    who can only write to the database can slip in a key of their own. It is emptied when the key is retired.
+    """
 
     kid = models.CharField(max_length=64, primary_key=True)
     algorithm = models.CharField(max_length=8)
-    status = models.CharField(max_length=16, choices=KeyStatus, default=KeyStatus.NEXT)
+    status = models.CharField(
+        max_length=16, choices=[(status.value, status.name.title()) for status in Status], default=Status.NEXT
+    )
     public_jwk = models.JSONField()
     encrypted_private = models.BinaryField()
     encryption_key_id = models.CharField(max_length=64)
+    # Where the private half is, if not here (RFC 7512); the sealed copy is the one that is believed.
+    pkcs11_uri = models.TextField(blank=True, default="")
     created_at = models.DateTimeField()
     activated_at = models.DateTimeField(null=True)
+    # While it is retiring: when it stops to verify, whether or not housekeeping runs.
+    retires_at = models.DateTimeField(null=True)
+    retired_at = models.DateTimeField(null=True)
 
     class Meta:
         constraints: ClassVar = [
             models.UniqueConstraint(
                 fields=["algorithm"], condition=Q(status="active"), name="signing_key_one_active"
+            ),
+            models.UniqueConstraint(
+                fields=["algorithm"], condition=Q(status="next"), name="signing_key_one_next"
             ),
         ]
 

@@ -12,8 +12,10 @@ from uuid import UUID
 from iam.access.policy import Admitted, EffectiveAccess, Refused, Requirement
 
 from .protocol.asked import NOTHING, Asked
+from .protocol.dynamic_registration import Invitation
 from .protocol.jose import Key
 from .protocol.messages import AuthorizationRequest, ClientFacts, SessionFacts
+from .protocol.registration import ClientMetadata
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +98,58 @@ class Bearer:
     person: PersonFacts | None
 
 
+@dataclass(frozen=True, slots=True)
+class EndedSession:
+    """A sign-in session that is over, as one of its clients knew it by `sid`."""
+
+    user_id: UUID
+    sid: str
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """A client as it is registered now. `new_secret` only when one was made just now: it is not kept."""
+
+    client_id: str
+    issued_at: datetime
+    described: Mapping[str, Any]  # Any: JSON
+    new_secret: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """A registered client, and the invitation whose bounds hold for it as long as it lives."""
+
+    registered: Registered
+    invitation: Invitation
+    secret_digest: str
+
+
+class Registrar(Protocol):
+    """Clients that register themselves: each step that may happen once is one conditional statement."""
+
+    def invitation(self, digest: str, now: datetime) -> Invitation | None:
+        """Return an initial access token that has a use left and has not expired."""
+
+    def register(
+        self, digest: str, invitation: Invitation, metadata: ClientMetadata, access_digest: str,
+        request_id: str, source: str, now: datetime,
+    ) -> Registered | None:  # fmt: skip
+        """Use the invitation up and make the client; None when no use is left. Raises: MetadataError, nothing done."""
+
+    def registration(self, client_id: str, access_digest: str) -> Registration | None:
+        """Return an enabled client's registration, if the token is its current one."""
+
+    def change(
+        self, access_digest: str, metadata: ClientMetadata, new_access_digest: str,
+        request_id: str, source: str, now: datetime,
+    ) -> Registered | None:  # fmt: skip
+        """Replace the metadata and the token; None when another came first. Raises: MetadataError, nothing done."""
+
+    def end(self, client_id: str, access_digest: str, request_id: str, source: str, now: datetime) -> bool:
+        """Switch the client off and end all that it was given; False when another came first."""
+
+
 class Store(Protocol):
     """The few statements that make, consume and rotate one-time values."""
 
@@ -121,9 +175,9 @@ class Store(Protocol):
         """Take a client's pushed request away: what was kept for the first of any number of callers, else None."""
 
     def consume_code(
-        self, digest: str, client: ClientFacts, redirect_uri: str, challenge: str, jkt: str, now: datetime
+        self, digest: str, client: ClientFacts, redirect_uri: str, challenge: str, now: datetime
     ) -> CodeFacts | None:
-        """Consume a code, once: every condition stands in the one statement. `jkt` is the key that was proved."""
+        """Consume a code, once: every condition stands in the one statement."""
 
     def used_code(self, digest: str, now: datetime) -> UsedCode | None:
         """Say why a code could not be consumed."""
@@ -139,9 +193,6 @@ class Store(Protocol):
 
     def rotate_family(self, family_id: UUID, client: ClientFacts, number: int, now: datetime) -> bool:
         """Move a live family from `number` to the next position, once."""
-
-    def hold_family(self, family_id: UUID, client: ClientFacts, number: int, now: datetime) -> bool:
-        """Say whether a live family stands at `number`; until the commit it stays so."""
 
     def revoke_family(self, family_id: UUID, reason: str, now: datetime) -> None:
         """End a family, its refresh tokens and its access tokens. Idempotent."""
@@ -160,6 +211,9 @@ class Store(Protocol):
 
     def sid(self, session_id: UUID, client: ClientFacts, now: datetime) -> str:
         """Return the client's own stable name of a session."""
+
+    def ended_session(self, session_id: UUID, client: ClientFacts) -> EndedSession | None:
+        """Read a session that has ended and that the client had joined; None for any other."""
 
     def session_of_sid(self, sid: str, client: ClientFacts) -> UUID | None:
         """Return the session that a client knows by `sid`, ended or not."""
@@ -180,14 +234,17 @@ class State(Protocol):
     generation: int
     refresh_key: bytes
     pairwise_salt: bytes
-    nonce_key: bytes
     store: Store
+    registrar: Registrar
 
     def client(self, client_id: str) -> ClientFacts | None:
         """Return an enabled or disabled client."""
 
     def scope_owner(self, scope: str) -> ClientFacts | None:
         """Return the enabled resource server that owns a scope."""
+
+    def resource_server(self, audience: str) -> ClientFacts | None:
+        """Return the enabled resource server that tokens name so (`audience_of`)."""
 
     def owned_scopes(self) -> frozenset[str]:
         """Return every scope that some enabled resource server owns."""
@@ -196,10 +253,10 @@ class State(Protocol):
         """Return every key that may verify, by kid."""
 
     def published_keys(self) -> tuple[Key, ...]:
-        """Return the keys of the JWKS: next, active and retiring."""
+        """Return the keys of the JWKS: active, next and retiring."""
 
     def signing_key(self, algorithm: str) -> Key:
-        """Return the active key for an algorithm. Raises: LookupError, which denies."""
+        """Return the active key for an algorithm. Raises: SigningUnavailable, which denies."""
 
     def secret_digest(self, secret: str) -> str:
         """Return the keyed digest under which a client secret is stored."""

@@ -11,7 +11,16 @@ from django.db.models import QuerySet
 
 from iam.accounts.models import LoginSession
 
-from .models import Grant, ParkedRequest, PushedRequest, RevokedToken, TokenFamily, UsedIdentifier
+from . import outbox
+from .models import (
+    Grant,
+    LogoutDelivery,
+    ParkedRequest,
+    PushedRequest,
+    RevokedToken,
+    TokenFamily,
+    UsedIdentifier,
+)
 
 BATCH = 500
 BATCHES_MAX = 200  # one round; the next one goes on
@@ -28,6 +37,7 @@ def purge(now: datetime) -> int:
             PushedRequest.objects.filter(expires_at__lt=now),
             RevokedToken.objects.filter(expires_at__lt=now),
             UsedIdentifier.objects.filter(expires_at__lt=now),
+            LogoutDelivery.objects.filter(created_at__lt=now - outbox.KEPT),
             Grant.objects.filter(session__expires_at__lt=now),
             TokenFamily.objects.filter(expires_at__lt=now),
             LoginSession.objects.filter(expires_at__lt=now - SESSIONS_KEPT),

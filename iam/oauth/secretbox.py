@@ -53,7 +53,7 @@ def decrypt(key_id: str, sealed: bytes, purpose: str) -> bytes:
         raise IAMError(f"IAM_ENCRYPTION_KEYS has no key {key_id!r}, under which {purpose} is encrypted.")
     try:
         return AESGCM(key).decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], purpose.encode())
-    except InvalidTag as problem:
+    except (InvalidTag, ValueError) as problem:  # too short to hold even a nonce is damaged as well
         raise IAMError(
             f"The stored bytes of {purpose} are damaged, or key {key_id!r} is another one."
         ) from problem

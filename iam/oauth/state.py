@@ -2,7 +2,7 @@
 
 | what | remembered | at most stale |
 |---|---|---|
-| clients, scopes, signing keys | whole, by the installation's version | CHECK_SECONDS behind a commit |
+| clients, scopes, signing keys | whole, by the installation's version | CHECK_SECONDS behind a commit, or a retiring key's end |
 | sessions, people, rights, codes, families, counters, denylist | never: read in the request's own statements | not at all |
 
 What writes a code or a token checks client, session and person in its own statement besides (store.py).
@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from django.conf import settings
@@ -25,11 +25,13 @@ from iam.audit.record import Event, Outcome, record, tally
 from iam.audit.tags import Action
 
 from . import keyring
+from .facts import client_facts
 from .models import Client, Consent, Installation
-from .ports import PersonFacts, Standing, Store
-from .protocol.jose import Key
+from .ports import PersonFacts, Registrar, Standing, Store
+from .protocol.audience import audience_of
+from .protocol.jose import Key, SigningUnavailable
 from .protocol.messages import ClientFacts, SessionFacts
-from .protocol.options import stored_options
+from .registrations import DatabaseRegistrar
 from .secretbox import client_secret_digest, derived_key
 from .store import DatabaseStore
 
@@ -45,10 +47,12 @@ class Memory:
     generation: int
     clients: Mapping[str, ClientFacts]
     owners: Mapping[str, ClientFacts]
+    servers: Mapping[str, ClientFacts]
     keys: Mapping[str, Key]
     active_keys: Mapping[str, Key]
     published: tuple[Key, ...]
     pairwise_salt: bytes
+    ring: keyring.Ring
 
 
 _memory: Memory | None = None
@@ -71,52 +75,30 @@ def _remembered() -> Memory:
         return memory
     with _lock:
         row = Installation.objects.values_list("version", "generation").get(pk=1)
-        if _memory is None or (_memory.version, _memory.generation) != row:
-            _memory = _read(*row)
+        if _memory is None or (_memory.version, _memory.generation) != row or _has_ended(_memory.ring):
+            _memory = _read(*row, before=_memory.ring if _memory else None)
         _checked_at = now
         return _memory
 
 
-def _read(version: int, generation: int) -> Memory:
+def _has_ended(ring: keyring.Ring) -> bool:
+    """Say whether the time of a retiring key is over: no commit announces that."""
+    return ring.until is not None and ring.until.timestamp() <= time.time()
+
+
+def _read(version: int, generation: int, before: keyring.Ring | None) -> Memory:
     clients = {
         client.client_id: client_facts(client)
         for client in Client.objects.select_related("application").order_by("pk")
     }
-    owners = {
-        scope: facts
-        for facts in clients.values()
-        if facts.enabled and facts.is_resource_server
-        for scope in facts.owned_scopes
+    servers = {
+        audience_of(facts): facts for facts in clients.values() if facts.enabled and facts.is_resource_server
     }
-    keys, active, published = keyring.load()
+    owners = {scope: facts for facts in servers.values() for scope in facts.owned_scopes}
+    ring = keyring.load(datetime.now(UTC), before)
     salt = bytes(Installation.objects.values_list("pairwise_salt", flat=True).get(pk=1))
-    return Memory(version, generation, clients, owners, keys, active, published, salt)
-
-
-def client_facts(client: Client) -> ClientFacts:
-    """Turn a client's row into the value that the engine knows."""
-    return ClientFacts(
-        pk=client.pk,
-        client_id=client.client_id,
-        name=client.name,
-        application=client.application.code if client.application else None,
-        enabled=client.enabled,
-        trusted=client.trusted,
-        auth_method=client.token_endpoint_auth_method,
-        secret_digest=client.secret_digest,
-        grant_types=frozenset(client.grant_types),
-        redirect_uris=tuple(client.redirect_uri_list),
-        post_logout_redirect_uris=tuple(client.post_logout_redirect_uri_list),
-        scopes=frozenset(client.scope_list),
-        is_resource_server=client.is_resource_server,
-        owned_scopes=frozenset(client.owned_scopes),
-        id_token_alg=client.id_token_signed_response_alg,
-        default_max_age=client.default_max_age_seconds,
-        default_acr_values=tuple(client.default_acr_values),
-        generation=client.generation,
-        options=stored_options(client.options),
-        jwks=tuple((client.client_jwks or {}).get("keys", ())),
-        jwks_uri=client.client_jwks_uri,
+    return Memory(
+        version, generation, clients, owners, servers, ring.by_kid, ring.active, ring.published, salt, ring
     )
 
 
@@ -143,9 +125,9 @@ class DatabaseState:
         self.issuer: str = settings.IAM_ISSUER
         self.generation = self._memory.generation
         self.refresh_key = derived_key("refresh-token")
-        self.nonce_key = derived_key("dpop-nonce")
         self.pairwise_salt = self._memory.pairwise_salt
         self.store: Store = DatabaseStore()
+        self.registrar: Registrar = DatabaseRegistrar()
 
     # -- remembered -------------------------------------------------------------------------------------
 
@@ -156,6 +138,10 @@ class DatabaseState:
     def scope_owner(self, scope: str) -> ClientFacts | None:
         """Return the enabled resource server that owns a scope."""
         return self._memory.owners.get(scope)
+
+    def resource_server(self, audience: str) -> ClientFacts | None:
+        """Return the enabled resource server that tokens name so."""
+        return self._memory.servers.get(audience)
 
     def owned_scopes(self) -> frozenset[str]:
         """Return every scope that an enabled resource server owns."""
@@ -170,8 +156,13 @@ class DatabaseState:
         return self._memory.published
 
     def signing_key(self, algorithm: str) -> Key:
-        """Return the active key. Raises: KeyError (a LookupError) when there is none: nothing is issued then."""
-        return self._memory.active_keys[algorithm]
+        """Return the active key. Raises: SigningUnavailable when there is none: nothing is issued then."""
+        key = self._memory.active_keys.get(algorithm)
+        if key is None:
+            raise SigningUnavailable(
+                f"there is no active key for {algorithm} that can be used; see `keys status`"
+            )
+        return key
 
     def secret_digest(self, secret: str) -> str:
         """Return the keyed digest of a client secret."""

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from .ports import Bearer, CodeFacts, Context, FamilyFacts, PersonFacts, UsedCode
+from .ports import Bearer, CodeFacts, Context, EndedSession, FamilyFacts, PersonFacts, UsedCode
 from .protocol.asked import Asked
 from .protocol.claims import ACCESS_TOKEN_LIFE, parse_generation
 from .protocol.messages import AuthorizationRequest, ClientFacts, SessionFacts
@@ -23,7 +23,6 @@ from .sql import as_json as _json
 from .sql import as_time as _time
 from .sql import as_uuid as _uuid
 from .sql import execute as _execute
-from .sql import for_share as _for_share
 from .sql import hold as _hold
 from .sql import one as _one
 
@@ -46,7 +45,6 @@ _CONSUME_CODE = f"""
     UPDATE oauth_grant SET used_at = %(now)s
     WHERE code = %(digest)s AND application_id = %(client)s AND used_at IS NULL AND expires > %(now)s
       AND redirect_uri = %(redirect_uri)s AND code_challenge = %(challenge)s
-      AND COALESCE(asked->>'dpop_jkt', %(jkt)s) = %(jkt)s
       AND EXISTS ({_LIVE_SESSION.format(session="oauth_grant.session_id")})
       AND EXISTS ({_ENABLED_CLIENT})
     RETURNING family_id, session_id, scope, nonce, auth_time, acr, amr, asked
@@ -65,14 +63,6 @@ _ROTATE_FAMILY = f"""
       AND revoked_at IS NULL AND expires_at > %(now)s
       AND EXISTS ({_LIVE_SESSION.format(session="oauth_tokenfamily.session_id")})
       AND EXISTS ({_ENABLED_CLIENT})
-"""
-
-_HOLD_FAMILY = f"""
-    SELECT 1 FROM oauth_tokenfamily f
-    WHERE f.id = %(family)s AND f.client_id = %(client)s AND f.position = %(number)s
-      AND f.revoked_at IS NULL AND f.expires_at > %(now)s
-      AND EXISTS ({_LIVE_SESSION.format(session="f.session_id")})
-      AND EXISTS ({_ENABLED_CLIENT}) {{hold}}
 """
 
 _SESSION = """
@@ -167,9 +157,9 @@ class DatabaseStore:
         return dict(json.loads(row[0]) if isinstance(row[0], str) else row[0])
 
     def consume_code(
-        self, digest: str, client: ClientFacts, redirect_uri: str, challenge: str, jkt: str, now: datetime
+        self, digest: str, client: ClientFacts, redirect_uri: str, challenge: str, now: datetime
     ) -> CodeFacts | None:
-        """Consume a code, once. Spec: RFC 6749 §4.1.2, §4.1.3; RFC 7636 §4.6; RFC 9449 §10."""
+        """Consume a code, once. Spec: RFC 6749 §4.1.2, §4.1.3; RFC 7636 §4.6."""
         row = _one(
             _CONSUME_CODE,
             {
@@ -177,7 +167,6 @@ class DatabaseStore:
                 "client": client.pk,
                 "redirect_uri": redirect_uri,
                 "challenge": challenge,
-                "jkt": jkt,
                 "now": now,
             },
         )
@@ -270,11 +259,6 @@ class DatabaseStore:
         values = {"family": family_id, "client": client.pk, "number": number, "now": now}
         return _execute(_ROTATE_FAMILY, values) == 1
 
-    def hold_family(self, family_id: UUID, client: ClientFacts, number: int, now: datetime) -> bool:
-        """Hold a live family where it stands: it is revoked after this commit, or was before. Spec: RFC 9700 §4.14.2."""
-        values = {"family": family_id, "client": client.pk, "number": number, "now": now}
-        return _one(_HOLD_FAMILY.format(hold=_for_share("f")), values) is not None
-
     def revoke_family(self, family_id: UUID, reason: str, now: datetime) -> None:
         """End a family: its refresh tokens by the row, its access tokens by the denylist. Idempotent."""
         _execute(
@@ -331,6 +315,16 @@ class DatabaseStore:
         if row is None:
             raise LookupError("the session ended while its sid was made")
         return str(row[0])
+
+    def ended_session(self, session_id: UUID, client: ClientFacts) -> EndedSession | None:
+        """Read a session that has ended and that the client had joined. Spec: OIDC Back-Channel Logout §2.3."""
+        row = _one(
+            "SELECT s.user_id, sc.sid FROM oauth_sessionclient sc"
+            " JOIN accounts_loginsession s ON s.id = sc.session_id"
+            " WHERE sc.session_id = %(session)s AND sc.client_id = %(client)s AND s.ended_at IS NOT NULL",
+            {"session": session_id, "client": client.pk},
+        )
+        return EndedSession(_uuid(row[0]), str(row[1])) if row else None
 
     def session_of_sid(self, sid: str, client: ClientFacts) -> UUID | None:
         """Return the session that a client knows by `sid`, ended or not."""

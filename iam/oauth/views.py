@@ -18,7 +18,17 @@ from iam.accounts import cookies
 from iam.audit.facts import facts_of
 
 from . import engine, interactions
-from .protocol.messages import PARAMETERS_SIZE_MAX, Answer, ErrorPage, Interaction, Need, Request, Response
+from .protocol.messages import (
+    PARAMETERS_SIZE_MAX,
+    Answer,
+    ClientAnswer,
+    ErrorPage,
+    FormPost,
+    Interaction,
+    Need,
+    Request,
+    Response,
+)
 from .protocol.mtls import certificate_from_proxy
 from .protocol.resources import RESOURCES, metadata_address
 from .state import DatabaseState
@@ -76,10 +86,8 @@ def read_request(http: HttpRequest) -> Request:
 def send(http: HttpRequest, answer: Answer, now: datetime) -> HttpResponse:
     """Turn the engine's answer into Django's."""
     match answer:
-        case Response():
-            return _plain(answer)
-        case ErrorPage():
-            return error_page(http, answer)
+        case Response() | FormPost() | ErrorPage():
+            return final(http, answer)
         case Interaction(need=Need.CONFIRM_LOGOUT):
             to = signing.dumps(answer.return_to, salt=RETURN_SALT) if answer.return_to else ""
             return HttpResponseRedirect(reverse("portal:sign_out") + (f"?to={to}" if to else ""), status=303)
@@ -89,6 +97,30 @@ def send(http: HttpRequest, answer: Answer, now: datetime) -> HttpResponse:
             return response
         case Interaction():
             return _begin_flow(http, answer, now)
+
+
+def final(http: HttpRequest, answer: ClientAnswer | ErrorPage) -> HttpResponse:
+    """Turn an answer that needs nothing more of the person into Django's."""
+    match answer:
+        case Response():
+            return _plain(answer)
+        case FormPost():
+            return form_post(http, answer)
+        case ErrorPage():
+            return error_page(http, answer)
+
+
+def form_post(http: HttpRequest, answer: FormPost) -> HttpResponse:
+    """Show the page that posts an answer to the application: by itself where scripts run, else by its button.
+
+    The application sees from which origin the form came, and nothing else of the address.
+    Spec: OAuth 2.0 Form Post Response Mode §2, §4 (not kept by any cache).
+    """
+    http.form_targets.append(answer.uri)  # type: ignore[attr-defined]
+    response = render(http, "portal/form_post.html", {"to": answer.uri, "fields": answer.fields})
+    response["Cache-Control"] = "no-store"
+    response["Referrer-Policy"] = "origin"
+    return response
 
 
 def _plain(answer: Response) -> HttpResponse:

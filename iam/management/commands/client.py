@@ -8,13 +8,14 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from iam.management import invitations
 from iam.oauth.clients import Applied, apply_all, describe
 from iam.oauth.models import Client
 from iam.oauth.protocol.fields import MetadataError
 
 
 class Command(BaseCommand):
-    """Create, change and look at clients."""
+    """Create, change and look at clients; invite others to register theirs."""
 
     help = "Create or change clients from a JSON array (names of RFC 7591), list them, show one."
 
@@ -27,6 +28,7 @@ class Command(BaseCommand):
         actions.add_parser("list", help="list the clients")
         show = actions.add_parser("show", help="print one client's metadata, without its secret")
         show.add_argument("client_id")
+        invitations.add_arguments(actions)
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Run one action."""
@@ -37,6 +39,8 @@ class Command(BaseCommand):
                 self._list()
             case "show":
                 self._show(options["client_id"])
+            case action if action in invitations.ACTIONS:
+                invitations.handle(action, options, self.stdout)
 
     def _apply(self, file: str, *, as_json: bool) -> None:
         try:

@@ -12,8 +12,10 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandParser
 from django.db import DatabaseError, close_old_connections, transaction
 
+from iam.accounts.services import end_sessions_that_ran_out
 from iam.audit.record import flush_tallies
 from iam.login.throttle import purge as purge_counters
+from iam.oauth import keyring
 from iam.oauth.purge import purge as purge_provider
 
 logger = logging.getLogger("iam.housekeeping")
@@ -24,10 +26,16 @@ def _flush_tallies(now: datetime) -> int:
         return flush_tallies(now)
 
 
+def _tend_keys(now: datetime) -> int:
+    return keyring.tend((), now, "system:housekeeping")
+
+
 # Name and function(now) -> rows. A new purge is added here: it deletes in batches, and only what nothing reads any more.
 TASKS: tuple[tuple[str, Callable[[datetime], int]], ...] = (
     ("counted refusals written to the audit", _flush_tallies),
+    ("sessions that ran out ended", end_sessions_that_ran_out),
     ("expired rows of the provider deleted", purge_provider),
+    ("signing keys published, activated or withdrawn", _tend_keys),
     ("counters of failed sign-ins deleted", purge_counters),
 )
 

@@ -1,4 +1,4 @@
-"""`manage.py keys`: make, rotate and withdraw signing keys."""
+"""`manage.py keys`: look at the key ring, rotate as planned or at once, withdraw. Never prints a private half."""
 
 import getpass
 from datetime import UTC, datetime
@@ -6,48 +6,108 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from iam.errors import IAMError
 from iam.oauth import keyring
-from iam.oauth.models import KeyStatus, SigningKey
-from iam.oauth.protocol.jose import ALGORITHMS
+from iam.oauth.models import SigningKey
+from iam.oauth.protocol import key_ring
+from iam.oauth.protocol.jose import ALGORITHMS, SigningUnavailable
+from iam.oauth.protocol.key_ring import Status, Withdrawal
 
 
 class Command(BaseCommand):
-    """Make, rotate and withdraw signing keys."""
+    """Look at the key ring, rotate, withdraw."""
 
-    help = "Signing keys: ensure that there are some, list, rotate, retire."
+    help = "Signing keys: ensure that there are some, list, status, rotate, retire."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Declare ensure, list, rotate and retire."""
+        """Declare ensure, list, status, rotate and retire."""
         actions = parser.add_subparsers(dest="action", required=True)
         actions.add_parser("ensure", help="make an active key for every algorithm that has none")
         actions.add_parser("list", help="list the keys, never their private halves")
         rotate = actions.add_parser(
-            "rotate", help="sign with a new key from now on; the old one still verifies"
+            "rotate", help="publish a next key, which takes over by itself a day later; or replace at once"
         )
-        rotate.add_argument("algorithm", choices=ALGORITHMS)
-        retire = actions.add_parser("retire", help="withdraw a key that no longer signs")
+        rotate.add_argument("algorithm", nargs="?", choices=ALGORITHMS, help="one algorithm only")
+        rotate.add_argument(
+            "--emergency", action="store_true", help="sign with new keys at once, waiting for nobody"
+        )
+        when = rotate.add_mutually_exclusive_group()
+        when.add_argument(
+            "--withdraw-now", action="store_true",
+            help="with --emergency: nothing signed by the old keys is believed any more (the default)",
+        )  # fmt: skip
+        when.add_argument(
+            "--after-tokens-end", action="store_true",
+            help="with --emergency: believe the old keys until the last token of theirs has ended",
+        )  # fmt: skip
+        where = rotate.add_mutually_exclusive_group()
+        where.add_argument("--pkcs11", action="store_true", help="make the keys in the PKCS#11 token")
+        where.add_argument("--database", action="store_true", help="make the keys in the database")
+        retire = actions.add_parser("retire", help="withdraw a key that does not sign")
         retire.add_argument("kid")
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Run one action."""
         now, actor = datetime.now(UTC), f"operator:{getpass.getuser()}"
-        match options["action"]:
-            case "ensure":
-                for key in keyring.ensure(now, actor):
-                    self.stdout.write(f"{key.kid}: made, active")
-            case "rotate":
-                key = keyring.rotate(options["algorithm"], now, actor)
-                self.stdout.write(
-                    f"{key.kid}: made, active; tokens of the old key live at most 5 minutes more"
+        try:
+            match options["action"]:
+                case "ensure":
+                    self._ensure(now, actor)
+                case "rotate":
+                    self._rotate(options, now, actor)
+                case "retire":
+                    if not keyring.retire(options["kid"], now, actor):
+                        raise CommandError(
+                            f"{options['kid']!r} is not a key that can be withdrawn; see `keys list`."
+                        )
+                    self.stdout.write(f"{options['kid']}: withdrawn")
+                case "list":
+                    self._list()
+        except (IAMError, SigningUnavailable) as problem:
+            raise CommandError(str(problem)) from problem
+
+    def _ensure(self, now: datetime, actor: str) -> None:
+        for key in keyring.ensure(now, actor):
+            self.stdout.write(f"{key.kid}: made, active, {key.algorithm}")
+        problems = keyring.problems()
+        if problems:
+            raise CommandError("\n".join(problems))
+
+    def _rotate(self, options: dict[str, Any], now: datetime, actor: str) -> None:
+        chosen = [options["algorithm"]] if options["algorithm"] else list(ALGORITHMS)
+        in_token = True if options["pkcs11"] else False if options["database"] else None
+        if not options["emergency"]:
+            if options["withdraw_now"] or options["after_tokens_end"]:
+                raise CommandError("--withdraw-now and --after-tokens-end belong to --emergency.")
+            for algorithm in chosen:
+                self._begin(algorithm, now, actor, in_token)
+            return
+        withdrawal = Withdrawal.AFTER_TOKENS_END if options["after_tokens_end"] else Withdrawal.NOW
+        for algorithm in chosen:
+            made = keyring.rotate_at_once(algorithm, withdrawal, now, actor, in_token=in_token)
+            if made is None:
+                raise CommandError(
+                    f"{algorithm}: another process changed the ring at this moment; see `keys list`, then say it again."
                 )
-            case "retire":
-                if not keyring.retire(options["kid"], now, actor):
-                    raise CommandError(
-                        f"{options['kid']!r} is not a key that can be withdrawn; see `keys list`."
-                    )
-                self.stdout.write(f"{options['kid']}: withdrawn")
-            case "list":
-                for row in SigningKey.objects.order_by("created_at"):
-                    self.stdout.write(
-                        f"{row.kid:28} {row.algorithm}  {KeyStatus(row.status).value:9} {row.created_at:%Y-%m-%d %H:%M} UTC"
-                    )
+            self.stdout.write(f"{made.kid}: made, signs {algorithm} from now on")
+        self.stdout.write(
+            "The old keys are withdrawn: nothing that they signed is believed."
+            if withdrawal is Withdrawal.NOW
+            else f"The old keys are withdrawn at {now + key_ring.RETIRING_EMERGENCY:%Y-%m-%d %H:%M:%S} UTC."
+        )
+
+    def _begin(self, algorithm: str, now: datetime, actor: str, in_token: bool | None) -> None:
+        made = keyring.begin_rotation(algorithm, now, actor, in_token=in_token)
+        if made is None:
+            self.stdout.write(f"{algorithm}: a next key is published already; see `keys status`")
+            return
+        self.stdout.write(
+            f"{made.kid}: made, next for {algorithm}; signs from {now + key_ring.OVERLAP:%Y-%m-%d %H:%M} UTC"
+        )
+
+    def _list(self) -> None:
+        for row in SigningKey.objects.order_by("created_at", "kid"):
+            place = row.pkcs11_uri or "database"
+            self.stdout.write(
+                f"{row.kid:43} {row.algorithm:5} {Status(row.status).value:8} {row.created_at:%Y-%m-%d %H:%M} UTC  {place}"
+            )

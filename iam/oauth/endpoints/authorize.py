@@ -15,7 +15,6 @@ from iam.oauth.protocol.arrival import Arrival, check_road
 from iam.oauth.protocol.asked import Asked
 from iam.oauth.protocol.authorization import Target, check_request, check_target
 from iam.oauth.protocol.claims import PERSON_SCOPES, granted_scopes
-from iam.oauth.protocol.dpop import check_named_key
 from iam.oauth.protocol.errors import OAuthError, Unshowable, described
 from iam.oauth.protocol.interaction import (
     AskConsent,
@@ -30,11 +29,12 @@ from iam.oauth.protocol.jose import BadToken, verify
 from iam.oauth.protocol.messages import (
     Answer,
     AuthorizationRequest,
+    ClientAnswer,
     ClientFacts,
+    FormPost,
     Interaction,
     Need,
     Request,
-    Response,
     SessionFacts,
     redirect,
 )
@@ -83,7 +83,15 @@ def check(arrival: Arrival, target: Target, state: State, now: datetime) -> Auth
         lambda t, c: hinted_sub(state, t, c),
         now,
     )
-    return replace(wanted, asked=Asked(dpop_jkt=check_named_key(arrival.parameters.get("dpop_jkt"))))
+    return replace(wanted, asked=asked_in(arrival.parameters, target.client, wanted.scopes, state))
+
+
+def asked_in(parameters: Parameters, client: ClientFacts, scopes: tuple[str, ...], state: State) -> Asked:
+    """Return what a request asks beyond scopes, all of it checked.
+
+    Raises: OAuthError invalid_target, which may be redirected. Spec: RFC 8707 §2.1.
+    """
+    return Asked(resources=issuance.resources_asked(state, client, parameters, scopes))
 
 
 def _parameters(request: Request) -> Parameters:
@@ -127,7 +135,7 @@ def proceed(
     now: datetime,
 ) -> Answer:
     """Issue the code, or say what is still needed."""
-    target = Target(client, checked.redirect_uri, checked.state)
+    target = Target.of(client, checked)
     standing = state.standing(client, session.user_id, now) if session else None
     requirement = standing.requirement if standing else None
     decision = decide_interaction(
@@ -167,14 +175,14 @@ def _issue(
     session: SessionFacts | None,
     worth: Issue,
     now: datetime,
-) -> Response:
+) -> ClientAnswer:
     """Store a code and send it. Spec: RFC 6749 §4.1.2, RFC 9207 §2."""
-    clearance = issuance.clear_person(state, target.client, session, checked.scopes, now)
+    clearance = issuance.clear_person(state, target.client, session, checked.scopes, now, checked.asked)
     code, family_id = issuance.new_code(), uuid4()
     context = Context(worth.acr, worth.amr, worth.auth_time)
     issuance.store_code(state, clearance, checked, context, code_digest(code), family_id)
     _record(request, state, target, session, "success", "", now)
-    return redirect(target.redirect_uri, _with_state({"code": code}, target, state.issuer))
+    return send({"code": code}, target, state, now)
 
 
 def _unagreed(
@@ -207,15 +215,22 @@ def refuse(
     session: SessionFacts | None,
     problem: OAuthError,
     now: datetime,
-) -> Response:
+) -> ClientAnswer:
     """Send an error to the client's checked address, and remember it. Spec: RFC 6749 §4.1.2.1, RFC 9207 §2."""
     _record(request, state, target, session, "refused", problem.reason, now)
     answer = {"error": problem.error, "error_description": described(problem.description, request.request_id)}
-    return redirect(target.redirect_uri, _with_state(answer, target, state.issuer))
+    return send(answer, target, state, now)
 
 
-def _with_state(answer: dict[str, str], target: Target, issuer: str) -> dict[str, str]:
-    return {**answer, **({"state": target.state} if target.state is not None else {}), "iss": issuer}
+def send(answer: dict[str, str], target: Target, state: State, now: datetime) -> ClientAnswer:
+    """Send an answer, good or bad, in the mode that was asked for; `iss` is in each. Spec: RFC 9207 §2, JARM §2.3."""
+    stated = {"state": target.state} if target.state is not None else {}
+    values = {**answer, **stated, "iss": state.issuer}
+    if target.response_mode.is_signed:
+        values = {"response": issuance.signed_response(state, target.client, values, now)}
+    if target.response_mode.is_form:
+        return FormPost(target.redirect_uri, tuple(values.items()))
+    return redirect(target.redirect_uri, values)
 
 
 def _record(

@@ -55,7 +55,7 @@ def _refresh_answer(state: State, token: str, asker: ClientFacts, now: datetime)
         return None
     session = state.store.session(family.session_id, now)
     try:
-        clearance = issuance.clear_person(state, asker, session, family.scopes, now)
+        clearance = issuance.clear_person(state, asker, session, family.scopes, now, family.asked)
     except OAuthError:
         return None
     return {

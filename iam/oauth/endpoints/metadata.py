@@ -3,11 +3,15 @@
 from datetime import datetime
 
 from iam.oauth.ports import State
+from iam.oauth.protocol.key_ring import JWKS_CACHE
 from iam.oauth.protocol.messages import Request, Response, json_response
 from iam.oauth.protocol.metadata import build_metadata
 
-# A client that caches longer than this would meet a new key too late; "next" keys are published a day before.
-METADATA_CACHE = (("Cache-Control", "public, max-age=300"), ("Access-Control-Allow-Origin", "*"))
+# A client that caches longer would meet a new key too late; next keys are published a day before (key_ring.py).
+METADATA_CACHE = (
+    ("Cache-Control", f"public, max-age={int(JWKS_CACHE.total_seconds())}"),
+    ("Access-Control-Allow-Origin", "*"),
+)
 
 
 def discovery(request: Request, state: State, now: datetime) -> Response:

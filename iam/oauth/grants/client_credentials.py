@@ -4,6 +4,7 @@ from datetime import datetime
 
 from iam.oauth import issuance
 from iam.oauth.ports import State
+from iam.oauth.protocol.asked import Asked
 from iam.oauth.protocol.authorization import check_scopes
 from iam.oauth.protocol.binding import Binding
 from iam.oauth.protocol.claims import PERSON_SCOPES
@@ -31,7 +32,8 @@ def exchange(
             raise OAuthError(
                 "invalid_scope", "No scope is registered for this client.", reason="scope_missing"
             )
-    clearance = issuance.clear_machine(client, scopes, now)
+    resources = issuance.resources_asked(state, client, form, scopes)
+    clearance = issuance.clear_machine(client, scopes, now, Asked(resources))
     token, life = issuance.access_token(state, clearance, "m", sender)
     return json_response(
         200,
@@ -39,7 +41,7 @@ def exchange(
             "access_token": token,
             "token_type": sender.token_type,
             "expires_in": life,
-            "scope": " ".join(clearance.scopes),
+            "scope": " ".join(issuance.address(state, clearance).scopes),
         },
     )
 

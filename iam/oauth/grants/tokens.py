@@ -30,7 +30,7 @@ def token_answer(
         "access_token": token,
         "token_type": sender.token_type,
         "expires_in": life,
-        "scope": " ".join(clearance.scopes),
+        "scope": " ".join(issuance.address(state, clearance).scopes),
     }
     if "openid" in clearance.scopes:
         answer["id_token"] = issuance.id_token(state, clearance, context, sid, nonce, token)

@@ -1,32 +1,49 @@
 """The one gate (`gate.py`) and what leaves through it (`documents.py`)."""
 
-from .documents import access_token, audiences, id_token, introspection, new_code, store_code, userinfo
+from .address import Address, address, resources_asked, restricted
+from .answers import signed_response
+from .documents import (
+    access_token,
+    id_token,
+    introspection,
+    logout_token,
+    new_code,
+    store_code,
+    userinfo,
+)
 from .gate import (
     BearerToken,
     Clearance,
+    Ending,
     clear_bearer,
+    clear_logout,
     clear_machine,
     clear_person,
     narrowed,
     refuse_unless_admitted,
-    require_binding,
     subject_for,
 )
 
 __all__ = [
+    "Address",
     "BearerToken",
     "Clearance",
+    "Ending",
     "access_token",
-    "audiences",
+    "address",
     "clear_bearer",
+    "clear_logout",
     "clear_machine",
     "clear_person",
     "id_token",
     "introspection",
+    "logout_token",
     "narrowed",
     "new_code",
     "refuse_unless_admitted",
-    "require_binding",
+    "resources_asked",
+    "restricted",
+    "signed_response",
     "store_code",
     "subject_for",
     "userinfo",

@@ -1,4 +1,4 @@
-"""What leaves through the gate: codes, access tokens, ID tokens, userinfo and introspection answers.
+"""What leaves through the gate: codes, access tokens, ID tokens, logout tokens, userinfo and introspection answers.
 
 Every function here takes a Clearance, which only the gate makes.
 """
@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from iam.oauth.ports import Context, PersonFacts, State
+from iam.oauth.protocol.audience import audience_of
 from iam.oauth.protocol.binding import Binding
 from iam.oauth.protocol.claims import (
     ACCESS_TOKEN_LIFE,
@@ -24,9 +25,11 @@ from iam.oauth.protocol.claims import (
     token_hash,
 )
 from iam.oauth.protocol.errors import OAuthError
+from iam.oauth.protocol.logout_token import LOGOUT_TOKEN_TYP, build_logout_claims
 from iam.oauth.protocol.messages import AuthorizationRequest, ClientFacts
 
-from .gate import BearerToken, Clearance, require_binding, subject_for
+from .address import address
+from .gate import BearerToken, Clearance, Ending, subject_for
 
 ACCESS_TOKEN_ALG = "ES256"  # noqa: S105 -- an algorithm's name
 
@@ -62,20 +65,6 @@ def store_code(
         raise OAuthError("access_denied", "The sign-in session has ended.", reason="session_ended")
 
 
-def audiences(state: State, scopes: tuple[str, ...]) -> tuple[tuple[str, ...], frozenset[str]]:
-    """Return a token's `aud` and the applications whose roles it may express.
-
-    The resource servers whose scopes it carries, and ourselves when it opens userinfo. A token that
-    opens nothing at all is addressed to us, so that nobody else can take it for theirs.
-    Spec: RFC 9068 §3.
-    """
-    owners = [owner for scope in scopes if (owner := state.scope_owner(scope))]
-    names = sorted({owner.client_id for owner in owners})
-    if "openid" in scopes or not names:
-        names.append(state.issuer)
-    return tuple(names), frozenset(owner.application for owner in owners if owner.application)
-
-
 def access_token(
     state: State,
     clearance: Clearance,
@@ -90,15 +79,14 @@ def access_token(
     `jti` begins with the family, so that a denylist entry can end one token or all of a family. Spec: RFC 9068 §2.2.
     """
     client, session, now = clearance.client, clearance.session, clearance.at
-    require_binding(client, binding)
-    aud, applications = audiences(state, clearance.scopes)
-    end = bounded_end(ACCESS_TOKEN_LIFE, clearance.access, applications, now)
+    to = address(state, clearance)
+    end = bounded_end(ACCESS_TOKEN_LIFE, clearance.access, to.applications, now)
     claims: dict[str, Any] = {
         "iss": state.issuer,
         "sub": subject_for(state, client, clearance.person.sub) if clearance.person else client.client_id,
-        "aud": list(aud),
+        "aud": list(to.aud),
         "client_id": client.client_id,
-        "scope": " ".join(clearance.scopes),
+        "scope": " ".join(to.scopes),
         "iat": seconds(now),
         "exp": seconds(end),
         "jti": f"{family}.{secrets.token_urlsafe(12)}",
@@ -108,7 +96,7 @@ def access_token(
             client.generation,
             session.generation if session else 0,
         ),
-        **access_claims(clearance.access, applications),
+        **access_claims(clearance.access, to.applications),
     }
     if binding:
         claims["cnf"] = binding.confirmation
@@ -150,6 +138,24 @@ def id_token(
     return state.signing_key(client.id_token_alg).sign(ID_TOKEN_TYP, claims)
 
 
+def logout_token(state: State, ending: Ending) -> str:
+    """Return the signed statement that a session is over, for one client; another one at every call.
+
+    A repeated attempt carries another `jti`: a receiver whose answer was lost must not take it for a replay.
+    Spec: OIDC Back-Channel Logout §2.4 (the same algorithms and keys as ID tokens).
+    """
+    clearance = ending.clearance
+    claims = build_logout_claims(
+        issuer=state.issuer,
+        client_id=clearance.client.client_id,
+        sub=subject_for(state, clearance.client, _person(clearance).sub),
+        sid=ending.sid,
+        jti=secrets.token_urlsafe(16),
+        now=clearance.at,
+    )
+    return state.signing_key(clearance.client.id_token_alg).sign(LOGOUT_TOKEN_TYP, claims)
+
+
 def userinfo(state: State, bearer: BearerToken) -> dict[str, Any]:  # Any: JSON
     """Return the userinfo answer. Spec: OIDC Core §5.3.2."""
     clearance = bearer.clearance
@@ -165,15 +171,15 @@ def introspection(
     Spec: RFC 7662 §2.2, §4; RFC 9068 §2.2 for the names.
     """
     claims, clearance = bearer.claims, bearer.clearance
-    if asker.client_id != clearance.client.client_id and not is_for(claims, asker.client_id):
+    if asker.client_id != clearance.client.client_id and not is_for(claims, audience_of(asker)):
         return None
-    kept = ("iss", "sub", "aud", "client_id", "scope", "iat", "exp", "jti", "cnf", "auth_time", "acr", "amr")
+    kept = ("iss", "sub", "aud", "client_id", "scope", "iat", "exp", "jti", "auth_time", "acr", "amr")
     answer = {name: claims[name] for name in kept if name in claims}
     if clearance.person is not None:
         answer["sub"] = subject_for(state, asker, clearance.person.sub)  # as the asker knows the person
     return {
         "active": True,
-        "token_type": bearer.binding.token_type,
+        "token_type": "Bearer",
         **answer,
         **access_claims(clearance.access, _own_application(asker)),
     }

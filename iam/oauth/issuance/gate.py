@@ -1,4 +1,4 @@
-"""The one gate. No code, token, ID token, introspection or userinfo answer exists without a Clearance.
+"""The one gate. No code, token, ID token, logout token, introspection or userinfo answer exists without a Clearance.
 
 A Clearance can only be made here, and only after every check that any path makes: subject active,
 session live, client enabled, access policy, audience, scope. A path cannot forget a check that it
@@ -9,12 +9,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from iam.access.policy import EffectiveAccess, Level, Refused
 from iam.oauth.ports import PersonFacts, Standing, State
-from iam.oauth.protocol.binding import Binding
+from iam.oauth.protocol.asked import NOTHING, Asked
+from iam.oauth.protocol.audience import may_name
 from iam.oauth.protocol.claims import ACCESS_TOKEN_TYP, PERSON_SCOPES, granted_scopes
-from iam.oauth.protocol.dpop import InvalidProof
 from iam.oauth.protocol.errors import OAuthError
 from iam.oauth.protocol.jose import BadToken, Verified, verify
 from iam.oauth.protocol.messages import ClientFacts, SessionFacts
@@ -34,6 +35,7 @@ class Clearance:
     session: SessionFacts | None = None
     person: PersonFacts | None = None
     access: EffectiveAccess | None = None
+    asked: Asked = NOTHING
 
     def __post_init__(self) -> None:
         if self.key is not _KEY:
@@ -46,15 +48,28 @@ class BearerToken:
 
     claims: Mapping[str, Any]  # Any: JSON
     clearance: Clearance
-    binding: Binding  # whoever presents the token must prove this key
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """The end of a session, and the clearance to tell one of its clients. `sid` is that client's name for it."""
+
+    sid: str
+    clearance: Clearance
 
 
 def clear_person(
-    state: State, client: ClientFacts, session: SessionFacts | None, scopes: tuple[str, ...], now: datetime
+    state: State,
+    client: ClientFacts,
+    session: SessionFacts | None,
+    scopes: tuple[str, ...],
+    now: datetime,
+    asked: Asked = NOTHING,
 ) -> Clearance:
     """Let a person's request through, or refuse.
 
-    In: `session` as read in this very request, None when it has ended or its person is not active.
+    In: `session` as read in this very request, None when it has ended or its person is not active; `asked` what
+    was granted beyond scopes.
     Raises: OAuthError access_denied (the caller gives it its grant's code).
     """
     if not client.enabled:
@@ -67,8 +82,24 @@ def clear_person(
         raise OAuthError(
             "access_denied", "A scope is no longer registered for this client.", reason="scope_not_allowed"
         )
+    refuse_unless_registered(state, client, asked)
     person = state.person(session.user_id)
-    return Clearance(_KEY, client, granted_scopes(scopes), now, session, person, standing.access)
+    return Clearance(_KEY, client, granted_scopes(scopes), now, session, person, standing.access, asked)
+
+
+def refuse_unless_registered(state: State, client: ClientFacts, asked: Asked) -> None:
+    """Refuse what was granted beyond scopes and is no longer registered for the client (A24).
+
+    Raises: OAuthError access_denied.
+    """
+    for name in asked.resources:
+        server = state.resource_server(name)
+        if name != state.issuer and (server is None or not may_name(client, server, state.scope_owner)):
+            raise OAuthError(
+                "access_denied",
+                "A resource is no longer registered for this client.",
+                reason="resource_not_allowed",
+            )
 
 
 def refuse_unless_admitted(standing: Standing, session: SessionFacts) -> None:
@@ -84,7 +115,9 @@ def refuse_unless_admitted(standing: Standing, session: SessionFacts) -> None:
         raise OAuthError("access_denied", "A second factor is required.", reason="level")
 
 
-def clear_machine(client: ClientFacts, scopes: tuple[str, ...], now: datetime) -> Clearance:
+def clear_machine(
+    client: ClientFacts, scopes: tuple[str, ...], now: datetime, asked: Asked = NOTHING
+) -> Clearance:
     """Let a client act for itself, or refuse.
 
     Raises: OAuthError invalid_scope for a scope that describes a person (A57).
@@ -99,31 +132,22 @@ def clear_machine(client: ClientFacts, scopes: tuple[str, ...], now: datetime) -
         raise OAuthError(
             "invalid_scope", "A scope is not registered for this client.", reason="scope_not_allowed"
         )
-    return Clearance(_KEY, client, scopes, now)
+    return Clearance(_KEY, client, scopes, now, asked=asked)
 
 
-def require_binding(client: ClientFacts, binding: Binding) -> None:
-    """Refuse a token without the key that its client's registration or profile asks for.
+def clear_logout(state: State, client: ClientFacts, session_id: UUID, now: datetime) -> Ending:
+    """Let a client be told that a session is over, or refuse.
 
-    Raises: InvalidProof, OAuthError invalid_request. Spec: RFC 9449 §5.2, RFC 8705 §3.4, FAPI 2.0 §5.3.2.1.
+    The one clearance that asks for the opposite of all others: the session must have ended, whatever its person
+    may still do. It carries no scope, no session and no rights, so nothing but a logout token can come of it.
+    Raises: OAuthError access_denied.
     """
-    options = client.options
-    if options.dpop_bound_access_tokens and not binding.jkt:
-        raise InvalidProof(
-            "This client's tokens are bound to a key: send a DPoP proof.", reason="dpop_missing"
-        )
-    if options.tls_client_certificate_bound_access_tokens and not binding.x5t:
-        raise OAuthError(
-            "invalid_request",
-            "This client's tokens are bound to its certificate, and the connection had none.",
-            reason="certificate_missing",
-        )
-    if options.profile == "high" and not binding:
-        raise OAuthError(
-            "invalid_request",
-            "This client's profile binds tokens to a key: send a DPoP proof or use a certificate.",
-            reason="binding_missing",
-        )
+    if not client.enabled:
+        raise OAuthError("access_denied", "This client is switched off.", reason="client_disabled")
+    ended = state.store.ended_session(session_id, client)
+    if ended is None:
+        raise OAuthError("access_denied", "The session did not end.", reason="session_lives")
+    return Ending(ended.sid, Clearance(_KEY, client, (), now, person=state.person(ended.user_id)))
 
 
 def clear_bearer(state: State, token: str, now: datetime) -> BearerToken | None:
@@ -147,7 +171,7 @@ def clear_bearer(state: State, token: str, now: datetime) -> BearerToken | None:
     access = state.access(bearer.person.user_id, now) if bearer.person else None
     scopes = tuple(str(claims.get("scope", "")).split())
     clearance = Clearance(_KEY, client, scopes, now, bearer.session, bearer.person, access)
-    return BearerToken(claims, clearance, Binding.of(claims.get("cnf")))
+    return BearerToken(claims, clearance)
 
 
 def subject_for(state: State, client: ClientFacts, sub: str) -> str:

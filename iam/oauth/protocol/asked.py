@@ -61,7 +61,7 @@ def _claims(value: Mapping[str, Any]) -> dict[str, RequestedClaim]:  # Any: JSON
 class Asked:
     """Everything asked for, or granted, beyond scopes.
 
-    `resources` holds audiences, as tokens name them (`protocol/resources.py`). `dpop_jkt` is the thumbprint that
+    `resources` holds audiences, as tokens name them (`protocol/audience.py`). `dpop_jkt` is the thumbprint that
     an authorization request binds its code to; `cnf` is what tokens are bound to: {"jkt": …} or {"x5t#S256": …}.
     """
 

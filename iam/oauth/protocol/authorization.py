@@ -11,11 +11,12 @@ from datetime import datetime
 
 from .claims import granted_scopes
 from .errors import OAuthError, Unshowable
-from .messages import AuthorizationRequest, ClientFacts
+from .messages import AuthorizationRequest, ClientFacts, ResponseMode
 from .metadata import LANGUAGES, PROMPTS
 from .parameters import Parameters, words
 from .pkce import check_challenge
 from .redirects import is_registered
+from .response_mode import check_mode, mode_of_errors
 
 _MAX_AGE = re.compile(r"[0-9]{1,9}", re.ASCII)
 _NONCE_LENGTH_MAX = 255  # the column's
@@ -34,6 +35,12 @@ class Target:
     client: ClientFacts
     redirect_uri: str
     state: str | None
+    response_mode: ResponseMode = ResponseMode.QUERY
+
+    @classmethod
+    def of(cls, client: ClientFacts, request: AuthorizationRequest) -> "Target":
+        """Return where the answer to a checked request goes."""
+        return cls(client, request.redirect_uri, request.state, request.response_mode)
 
 
 def check_target(parameters: Parameters, find: Callable[[str], ClientFacts | None]) -> Target:
@@ -53,7 +60,7 @@ def check_target(parameters: Parameters, find: Callable[[str], ClientFacts | Non
     state = parameters.get("state")
     if state is not None and len(state) > _STATE_LENGTH_MAX:
         raise Unshowable("invalid_request", "state is too long.", client_id=client.client_id)
-    return Target(client, redirect_uri, state)
+    return Target(client, redirect_uri, state, mode_of_errors(parameters, client, redirect_uri))
 
 
 def refuse_unclear(parameters: Parameters, *names: str) -> None:
@@ -103,8 +110,6 @@ def check_request(
         raise OAuthError("unsupported_response_type", "response_type must be code.")
     if "authorization_code" not in client.grant_types:
         raise OAuthError("unauthorized_client", "This client may not use the authorization code grant.")
-    if parameters.get("response_mode", "query") != "query":
-        raise OAuthError("invalid_request", "response_mode must be query.", reason="response_mode")
     hint = parameters.get("id_token_hint")
     return AuthorizationRequest(
         client_id=client.client_id,
@@ -122,6 +127,7 @@ def check_request(
         login_hint=parameters.get("login_hint", "")[:256],
         ui_locales=_locales(parameters.get("ui_locales", "")),
         hinted_sub=hinted_sub(hint, client) if hint else "",
+        response_mode=check_mode(parameters, client, target.redirect_uri),
     )
 
 

@@ -9,8 +9,8 @@ import base64
 import binascii
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
@@ -55,22 +55,29 @@ def decode_segment(text: str) -> bytes:
     return data
 
 
+class SigningUnavailable(LookupError):
+    """Nothing can sign now: there is no key, it cannot be read, or the device that keeps it does not answer. It denies.
+
+    The text is for logs and operators; it never holds a key.
+    """
+
+
+class Signer(Protocol):
+    """What signs for one key: a private key in memory, or a device that never gives its key away."""
+
+    def sign(self, data: bytes) -> bytes:
+        """Return the signature as a JWS carries it. Raises: SigningUnavailable. Spec: RFC 7518 §3.3, §3.4, §3.5."""
+
+
 @dataclass(frozen=True, slots=True)
-class Key:
-    """One signing key: `private` is None where only verification is wanted."""
+class MemorySigner:
+    """A private key in this process. `repr` never shows it."""
 
-    kid: str
     algorithm: str
-    public: PublicKey
-    private: PrivateKey | None = None
+    private: PrivateKey = field(repr=False)
 
-    def sign(self, typ: str, claims: Mapping[str, Any]) -> str:  # Any: JSON
-        """Return the compact JWS of `claims` with header `typ`. Spec: RFC 7515 §5.1."""
-        header = {"alg": self.algorithm, "kid": self.kid, "typ": typ}
-        signing_input = f"{_segment(header)}.{_segment(claims)}"
-        return f"{signing_input}.{encode_segment(self._signature(signing_input.encode()))}"
-
-    def _signature(self, data: bytes) -> bytes:
+    def sign(self, data: bytes) -> bytes:
+        """Return the signature of `data`."""
         match self.private:
             case ec.EllipticCurvePrivateKey():
                 r, s = decode_dss_signature(self.private.sign(data, _ES256))
@@ -79,8 +86,27 @@ class Key:
                 return self.private.sign(data, _RSA_PADDING[self.algorithm], _SHA256)
             case ed25519.Ed25519PrivateKey():
                 return self.private.sign(data)
-            case _:
-                raise ValueError(f"key {self.kid} cannot sign here")
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One signing key: `signer` is None where only verification is wanted."""
+
+    kid: str
+    algorithm: str
+    public: PublicKey
+    signer: Signer | None = field(default=None, repr=False)
+
+    def sign(self, typ: str, claims: Mapping[str, Any]) -> str:  # Any: JSON
+        """Return the compact JWS of `claims` with header `typ`. Raises: SigningUnavailable. Spec: RFC 7515 §5.1."""
+        header = {"alg": self.algorithm, "kid": self.kid, "typ": typ}
+        signing_input = f"{_segment(header)}.{_segment(claims)}"
+        return f"{signing_input}.{encode_segment(self._signature(signing_input.encode()))}"
+
+    def _signature(self, data: bytes) -> bytes:
+        if self.signer is None:
+            raise SigningUnavailable(f"key {self.kid} cannot sign here")
+        return self.signer.sign(data)
 
     def verify(self, signature: bytes, data: bytes) -> None:
         """Raise BadToken unless `signature` is this key's over `data`."""
@@ -153,11 +179,11 @@ def load_private(kid: str, algorithm: str, der: bytes) -> Key:
     """Read PKCS#8 DER. Raises: ValueError when it is not a key for `algorithm`."""
     match algorithm, serialization.load_der_private_key(der, password=None):
         case ("ES256", ec.EllipticCurvePrivateKey() as elliptic):
-            return Key(kid, algorithm, elliptic.public_key(), elliptic)
+            return Key(kid, algorithm, elliptic.public_key(), MemorySigner(algorithm, elliptic))
         case ("RS256" | "PS256", rsa.RSAPrivateKey() as rsa_key):
-            return Key(kid, algorithm, rsa_key.public_key(), rsa_key)
+            return Key(kid, algorithm, rsa_key.public_key(), MemorySigner(algorithm, rsa_key))
         case ("EdDSA", ed25519.Ed25519PrivateKey() as edwards):
-            return Key(kid, algorithm, edwards.public_key(), edwards)
+            return Key(kid, algorithm, edwards.public_key(), MemorySigner(algorithm, edwards))
         case _:
             raise ValueError(f"key {kid} is not a key for {algorithm}")
 

@@ -1,15 +1,15 @@
 """The provider's own description. Pure; true by construction: what it lists, it takes from where it is done.
 
-Spec: OIDC Discovery §3, RFC 8414 §2, RFC 9207 §3.
+Spec: OIDC Discovery §3, RFC 8414 §2, RFC 9207 §3, OIDC Back-Channel Logout §2.1, OIDC Front-Channel Logout §3.
 """
 
 from typing import Any
 
-from .binding import DPOP_ALGORITHMS
 from .claims import PERSON_SCOPES, SUPPORTED_CLAIMS
 from .client_auth import METHODS
 from .interaction import ACR_VALUES
 from .jose import ALGORITHMS
+from .messages import ResponseMode
 from .options import SUBJECT_TYPES
 from .resources import RESOURCES
 
@@ -24,6 +24,7 @@ ENDPOINTS = {
     "revocation_endpoint": "/revoke",
     "end_session_endpoint": "/logout",
     "jwks_uri": "/jwks",
+    "registration_endpoint": "/register",
 }
 LANGUAGES = ("ar", "fr", "en")
 
@@ -36,7 +37,8 @@ def build_metadata(issuer: str, owned_scopes: frozenset[str]) -> dict[str, Any]:
         **{name: issuer + path for name, path in ENDPOINTS.items()},
         "scopes_supported": [*PERSON_SCOPES, *sorted(owned_scopes)],
         "response_types_supported": ["code"],
-        "response_modes_supported": ["query"],
+        "response_modes_supported": list(ResponseMode),
+        "authorization_signing_alg_values_supported": list(ALGORITHMS),
         "grant_types_supported": list(GRANT_TYPES),
         "subject_types_supported": list(SUBJECT_TYPES),
         "id_token_signing_alg_values_supported": list(ALGORITHMS),
@@ -45,8 +47,6 @@ def build_metadata(issuer: str, owned_scopes: frozenset[str]) -> dict[str, Any]:
         "revocation_endpoint_auth_methods_supported": list(METHODS),
         "code_challenge_methods_supported": ["S256"],
         "authorization_response_iss_parameter_supported": True,
-        "dpop_signing_alg_values_supported": list(DPOP_ALGORITHMS),
-        "tls_client_certificate_bound_access_tokens": True,
         "acr_values_supported": list(ACR_VALUES),
         "prompt_values_supported": list(PROMPTS),
         "claims_supported": list(SUPPORTED_CLAIMS),
@@ -54,6 +54,10 @@ def build_metadata(issuer: str, owned_scopes: frozenset[str]) -> dict[str, Any]:
         "require_pushed_authorization_requests": False,  # a client can be set so, the service asks nobody
         "request_parameter_supported": False,
         "request_uri_parameter_supported": False,
+        "backchannel_logout_supported": True,
+        "backchannel_logout_session_supported": True,
+        "frontchannel_logout_supported": True,
+        "frontchannel_logout_session_supported": True,
         "ui_locales_supported": list(LANGUAGES),
         "protected_resources": [issuer + path for path in RESOURCES],
     }

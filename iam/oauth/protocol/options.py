@@ -13,6 +13,7 @@ from typing import Any
 from . import fields
 from .fields import Values
 from .jose import ALGORITHMS
+from .resource_uri import RESOURCE_LENGTH_MAX, problem_with_resource
 
 PROFILES = ("standard", "high")
 SUBJECT_TYPES = ("public", "pairwise")
@@ -53,7 +54,9 @@ class ClientOptions:
     dpop_bound_access_tokens: bool = False
     authorization_details_types: tuple[str, ...] = ()
     access_token_format: str = "jwt"  # noqa: S105 -- a format's name
-    # Resource servers (by client id) that this client may name with `resource`. Spec: RFC 8707.
+    # The absolute URI by which a resource server is named and tokens are addressed to it. Spec: RFC 8707 §2.
+    resource_uri: str = ""
+    # Resource servers (by client id) that this client may name with `resource`; () says: those whose scopes it has.
     resources: tuple[str, ...] = ()
     # The client reads its keys at /jwks/CLIENT_ID, so that we know which it has; a planned rotation waits for it.
     dedicated_jwks: bool = False
@@ -82,6 +85,14 @@ def _flag(value: Values, name: str) -> bool:
 
 def _list(value: Values, name: str) -> tuple[str, ...]:
     return fields.strings(value, name, None)
+
+
+def _resource_uri(value: Values, name: str) -> str:
+    uri = fields.text(value, name, RESOURCE_LENGTH_MAX)
+    problem = problem_with_resource(uri) if uri else ""
+    if problem:
+        raise fields.MetadataError(f"{name} {problem}")
+    return uri
 
 
 def _text(value: Values, name: str) -> str:
@@ -116,6 +127,7 @@ CHECKS: Mapping[str, Check] = {
     "dpop_bound_access_tokens": _flag,
     "authorization_details_types": _list,
     "access_token_format": _word(*ACCESS_TOKEN_FORMATS, default="jwt"),
+    "resource_uri": _resource_uri,
     "resources": _list,
     "dedicated_jwks": _flag,
     "rotation_critical": _flag,

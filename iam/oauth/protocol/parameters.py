@@ -1,6 +1,7 @@
 """Read parameters from a query or a form: each at most once, real text, bounded. Pure.
 
-Spec: RFC 6749 §3.1, §3.2 ("Request and response parameters MUST NOT be included more than once").
+Spec: RFC 6749 §3.1, §3.2 ("Request and response parameters MUST NOT be included more than once"), but for those that
+an extension lets be repeated: RFC 8707 §2, RFC 8693 §2.1.
 """
 
 import re
@@ -12,27 +13,36 @@ from .messages import PARAMETERS_COUNT_MAX, PARAMETERS_SIZE_MAX, VALUE_LENGTH_MA
 
 # No database stores NUL, no encoding a lone surrogate; U+FFFD is what invalid UTF-8 became.
 _UNUSABLE = re.compile("[\x00\ud800-\udfff\ufffd]")
+# These may be given several times; read them with `every`.
+REPEATABLE = frozenset({"resource", "audience"})
 
 
 class Parameters(Mapping[str, str]):
     """The parameters of one request; `doubled` and `unusable` name those that must be refused.
 
     An empty value counts as absent. Spec: RFC 6749 §3.1 ("sent without a value MUST be treated as omitted").
+    A repeatable parameter is read with `every`; as a mapping one sees the first of them.
     """
 
-    __slots__ = ("_values", "doubled", "unusable")
+    __slots__ = ("_repeated", "_values", "doubled", "unusable")
 
     def __init__(self, pairs: list[tuple[str, str]]) -> None:
         values: dict[str, str] = {}
+        repeated: dict[str, list[str]] = {}
         doubled: set[str] = set()
         unusable: set[str] = set()
         for name, value in pairs:
-            if name in values:
+            if name in REPEATABLE:
+                if value:
+                    repeated.setdefault(name, []).append(value)
+            elif name in values:
                 doubled.add(name)
             if len(value) > VALUE_LENGTH_MAX or _UNUSABLE.search(name) or _UNUSABLE.search(value):
                 unusable.add(name)
             values.setdefault(name, value)
         self._values = {name: value for name, value in values.items() if value != ""}
+        self._values |= {name: found[0] for name, found in repeated.items()}
+        self._repeated = repeated
         self.doubled = frozenset(doubled)
         self.unusable = frozenset(unusable)
 
@@ -46,8 +56,15 @@ class Parameters(Mapping[str, str]):
         return len(self._values)
 
     def pairs(self) -> list[tuple[str, str]]:
-        """Return names and values, to be kept and read back."""
-        return list(self._values.items())
+        """Return names and values, a repeated one as often as it was given, to be kept and read back."""
+        single = [(name, value) for name, value in self._values.items() if name not in REPEATABLE]
+        return single + [(name, value) for name, values in self._repeated.items() for value in values]
+
+    def every(self, name: str) -> tuple[str, ...]:
+        """Return every value of a repeatable parameter, in order. Raises: KeyError for a name that is none."""
+        if name not in REPEATABLE:
+            raise KeyError(name)
+        return tuple(self._repeated.get(name, ()))
 
     def require_clean(self, *only: str) -> None:
         """Refuse doubled and unusable parameters: all of them, or those named.

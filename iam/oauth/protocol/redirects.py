@@ -32,6 +32,12 @@ def _same_but_port(uri: str, known: str) -> bool:
     return (asked.group(1), asked.group(3), asked.group(4)) == (base.group(1), base.group(3), base.group(4))
 
 
+def origin(uri: str) -> tuple[str, str, int | None]:
+    """Return scheme, host and port of a registered address, the default port spelled out. Spec: RFC 6454 §4."""
+    parts = urlsplit(uri)
+    return parts.scheme, parts.hostname or "", parts.port or {"https": 443, "http": 80}.get(parts.scheme)
+
+
 def problem_with(uri: str) -> str:
     """Return why `uri` may not be registered as a redirect, or "" when it may.
 

@@ -18,16 +18,21 @@ from .interaction import ACR_VALUES
 from .jose import ALGORITHMS
 from .metadata import GRANT_TYPES
 from .options import CHECKS, ClientOptions, check_options
-from .redirects import problem_with
+from .redirects import origin, problem_with
 from .subjects import sector_of
 
 # Options of `options.py` whose behaviour is built and tested; the others are refused by name.
 BUILT_OPTIONS = frozenset(
     {
+        "authorization_signed_response_alg",
+        "backchannel_logout_session_required",
+        "backchannel_logout_uri",
+        "frontchannel_logout_session_required",
+        "frontchannel_logout_uri",
         "require_pushed_authorization_requests",
-        "dpop_bound_access_tokens",
+        "resource_uri",
+        "resources",
         "subject_type",
-        "tls_client_certificate_bound_access_tokens",
     }
 )
 # Known to the standards, not built yet: the text says so instead of "unknown".
@@ -125,17 +130,20 @@ def check_metadata(given: Any) -> ClientMetadata:  # Any: JSON from outside
         is_resource_server=is_server,
         owned_scopes=owned,
         enabled=fields.flag(value, "enabled", True),
-        options=_options(value, redirect_uris),
+        options=_options(value, redirect_uris, is_server=is_server),
     )
 
 
-def _options(value: Mapping[str, Any], redirect_uris: tuple[str, ...]) -> ClientOptions:
+def _options(value: Mapping[str, Any], redirect_uris: tuple[str, ...], *, is_server: bool) -> ClientOptions:
     """Read the options, and judge those that depend on something else."""
     options = check_options(value)
+    if options.resource_uri and not is_server:
+        raise MetadataError("resource_uri is the name of a resource server: add resource_server")
     if options.subject_type == "pairwise" and not sector_of(options, redirect_uris):
         raise MetadataError(
             "subject_type pairwise needs one https host in redirect_uris, or a sector_identifier_uri"
         )
+    _check_logout(options, redirect_uris)
     return options
 
 
@@ -193,6 +201,20 @@ def _redirect_uris(value: Mapping[str, Any], name: str, *, needed: bool) -> tupl
         if problem:
             raise MetadataError(f"{name}: {uri[:200]} {problem}")
     return uris
+
+
+def _check_logout(options: ClientOptions, redirect_uris: tuple[str, ...]) -> None:
+    """Refuse a logout address that could not work, or that a browser must not be led to.
+
+    Spec: OIDC Front-Channel Logout §2 (domain, port and scheme are those of a registered redirect).
+    """
+    for channel in ("backchannel", "frontchannel"):
+        required, uri = f"{channel}_logout_session_required", f"{channel}_logout_uri"
+        if getattr(options, required) and not getattr(options, uri):
+            raise MetadataError(f"{required} needs {uri}")
+    front = options.frontchannel_logout_uri
+    if front and origin(front) not in {origin(uri) for uri in redirect_uris}:
+        raise MetadataError("frontchannel_logout_uri must have the scheme, host and port of a redirect_uri")
 
 
 def _scopes(value: Mapping[str, Any]) -> tuple[str, ...]:

@@ -16,10 +16,8 @@ from iam.accounts.models import DirectoryLink, LoginSession, User
 from iam.accounts.services import mark_factor, open_session
 from iam.oauth import engine, keyring, state
 from iam.oauth.clients import apply_all
-from iam.oauth.protocol.messages import Answer, Request, Response
-from tests.proofs import Prover
+from iam.oauth.protocol.messages import Answer, FormPost, Request, Response
 
-ISSUER = "http://localhost:8000"
 SECRET = "s" * 40
 SERVER_SECRET = "r" * 40
 NAMES = {"name_ar": "ا", "name_fr": "F", "name_en": "E"}
@@ -60,8 +58,6 @@ class World:
     cookie: str = ""
     source: str = "192.0.2.1"
     verifier: str = field(default_factory=lambda: secrets.token_urlsafe(40))
-    prover: Prover | None = None  # proves its key in every request
-    certificate: str = ""  # of every request's connection
 
     def later(self, **delta: float) -> "World":
         self.now += timedelta(**delta)
@@ -76,14 +72,6 @@ class World:
     def ask(self, request: Request) -> Answer:
         state.forget()
         request = replace(request, source=self.source, request_id="r-1")
-        if self.prover is not None and not request.dpop:
-            scheme, _, token = request.authorization.partition(" ")
-            proof = self.prover.proof(
-                request.method, ISSUER + request.path, self.now, token if scheme == "DPoP" else ""
-            )
-            request = replace(request, dpop=proof)
-        if self.certificate:
-            request = replace(request, certificate=self.certificate)
         return engine.handle(request, state.DatabaseState(), self.now)
 
     def wanted(self, client: str = "web", **changes: str | None) -> dict[str, str]:
@@ -103,9 +91,9 @@ class World:
         return self.visit(**self.wanted(client, **changes))
 
     def visit(self, **parameters: str) -> Answer:
-        """Send the browser to the authorization endpoint with exactly these parameters."""
+        """Send the browser to the authorization endpoint with exactly these parameters; a list is repeated."""
         cookie = {cookies.SESSION: self.cookie} if self.cookie else {}
-        return self.ask(Request("GET", "/authorize", query=urlencode(parameters), cookies=cookie))
+        return self.ask(Request("GET", "/authorize", query=urlencode(parameters, doseq=True), cookies=cookie))
 
     def push(self, client: str = "web", secret: str | None = SECRET, **changes: str | None) -> Response:
         return self.post("/par", client, secret, **self.wanted(client, **changes))
@@ -127,7 +115,7 @@ class World:
             authorization = "Basic " + base64.b64encode(f"{client}:{secret}".encode()).decode()
         elif client is not None:
             form = {"client_id": client, **form}
-        body = urlencode({name: value for name, value in form.items() if value is not None}).encode()
+        body = urlencode({n: v for n, v in form.items() if v is not None}, doseq=True).encode()
         answer = self.ask(
             Request(
                 "POST",
@@ -161,14 +149,16 @@ class World:
     def introspect(self, token: str, client: str = "resource", secret: str = SERVER_SECRET) -> dict:
         return json.loads(self.post("/introspect", client, secret, token=token).body)
 
-    def userinfo(self, token: str, scheme: str = "Bearer", **changes: str) -> Response:
-        answer = self.ask(Request("GET", "/userinfo", authorization=f"{scheme} {token}", **changes))
+    def userinfo(self, token: str) -> Response:
+        answer = self.ask(Request("GET", "/userinfo", authorization=f"Bearer {token}"))
         assert isinstance(answer, Response)
         return answer
 
 
 def answer_of(answer: Answer) -> dict[str, str]:
-    """Return the parameters of a redirect."""
+    """Return the parameters of a redirect or of a form."""
+    if isinstance(answer, FormPost):
+        return dict(answer.fields)
     assert isinstance(answer, Response), answer
     assert answer.status == 303, answer
     return dict(parse_qsl(urlsplit(dict(answer.headers)["Location"]).query, keep_blank_values=True))

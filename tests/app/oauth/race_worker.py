@@ -35,6 +35,7 @@ from iam.oauth import engine, keyring, state  # noqa: E402
 from iam.oauth.clients import apply_all  # noqa: E402
 from iam.oauth.models import Grant, PushedRequest, RevokedToken, SessionClient, TokenFamily  # noqa: E402
 from iam.oauth.protocol.messages import Answer, ErrorPage, Interaction, Request, Response  # noqa: E402
+from iam.oauth.registrations import Bounds, invite  # noqa: E402
 from iam.oauth.store import DatabaseStore  # noqa: E402
 
 SECRET = "s" * 40
@@ -48,6 +49,7 @@ CLIENTS = [
         "grant_types": ["authorization_code", "refresh_token"], "application": "mail", "trusted": True,
     }
 ]  # fmt: skip
+METADATA = {"redirect_uris": [CALLBACK]}
 ENTRY = Person(
     source="d", entry_uuid="e-new", dn="uid=new", login="new", name_latin="New Person", name_arabic="جديد",
     email="new@example.org", language="ar", ou_path=("NIM",), office_attribute="", status=AccountStatus.ACTIVE, groups=(),
@@ -159,6 +161,11 @@ def begin(what: str) -> dict[str, str]:
         begun["code"] = new_code(cookie)
     if what == "pushed":
         begun |= {"cookie": cookie, "request_uri": post("/par", **WANTED)["request_uri"]}
+    if what in {"invitation", "registration"}:
+        bounds = Bounds("mail", ("authorization_code",), ("openid",))
+        begun["invitation"] = invite("race", bounds, 1, timedelta(days=1), datetime.now(UTC), "operator:test")
+    if what == "registration":
+        begun |= register("POST", "/register", begun["invitation"], METADATA)
     if what == "refresh":
         begun["token"] = exchange(begun["code"])["refresh_token"]
     return begun
@@ -171,6 +178,15 @@ def race() -> list[str]:
         "exchange": lambda: _outcome(exchange(given["code"])),
         "refresh": lambda: _outcome(refresh(given["token"])),
         "visit": lambda: visit(given["cookie"], given["request_uri"]),
+        "register": lambda: _client(register("POST", "/register", given["invitation"], METADATA)),
+        "change": lambda: _client(
+            register(
+                "PUT",
+                f"/register/{given['client_id']}",
+                given["registration_access_token"],
+                {**METADATA, "client_id": given["client_id"]},
+            )
+        ),
         "sid": lambda: _sid(given["session"]),
         "admit": lambda: lifecycle.admit_from_directory(ENTRY, datetime.now(UTC)).sub,
     }
@@ -180,6 +196,21 @@ def race() -> list[str]:
 def _outcome(answer: dict[str, Any]) -> str:
     """Return the successor token, or the reason of the refusal."""
     return str(answer["refresh_token"] if "error" not in answer else answer["error"])
+
+
+def register(method: str, path: str, token: str, metadata: Mapping[str, Any]) -> dict[str, Any]:
+    answer = answer_to(
+        Request(
+            method, path, body=json.dumps(metadata).encode(), content_type="application/json",
+            authorization=f"Bearer {token}",
+        )
+    )  # fmt: skip
+    value: dict[str, Any] = json.loads(answer.body)
+    return value
+
+
+def _client(answer: dict[str, Any]) -> str:
+    return str(answer["registration_access_token"] if "error" not in answer else answer["error"])
 
 
 def _sid(session: str) -> str:
@@ -234,6 +265,7 @@ def look() -> dict[str, Any]:
                 ).values_list("action", "outcome")
             )
         ),
+        "registered": AuditEvent.objects.filter(action__startswith="client:registration:").count(),
         "accounts": DirectoryLink.objects.filter(source="d", entry_uuid="e-new").count(),
         "people": User.objects.filter(name_latin="New Person").count(),
         "created": AuditEvent.objects.filter(action="directory:person:create").count(),

@@ -11,7 +11,7 @@ import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
-from urllib.parse import parse_qs, quote, quote_plus, urlsplit
+from urllib.parse import parse_qs, quote, quote_plus, urlencode, urlsplit
 
 import pytest
 from django.db import transaction
@@ -20,11 +20,20 @@ from hypothesis import strategies as st
 
 from iam.accounts import cookies
 from iam.oauth import engine, interactions, state
+from iam.oauth.endpoints.arrival import REQUEST_URI_PREFIX
 from iam.oauth.models import Client, Grant
-from iam.oauth.protocol.messages import Answer, ErrorPage, Interaction, Request, Response
+from iam.oauth.protocol.messages import (
+    Answer,
+    ErrorPage,
+    FormPost,
+    Interaction,
+    Request,
+    Response,
+    ResponseMode,
+)
 from iam.oauth.protocol.resources import RESOURCES, metadata_address
 
-from .conftest import SECRET, SERVER_SECRET, World
+from .conftest import SECRET, SERVER_SECRET, World, claims_of
 
 pytestmark = pytest.mark.django_db
 
@@ -39,13 +48,13 @@ REGISTERED_ERRORS = frozenset(
         "invalid_token", "insufficient_scope", "unsupported_token_type", "interaction_required", "login_required",
         "account_selection_required", "consent_required", "invalid_request_uri", "invalid_request_object",
         "request_not_supported", "request_uri_not_supported", "registration_not_supported",
-        "unmet_authentication_requirements", "invalid_dpop_proof", "use_dpop_nonce",
+        "unmet_authentication_requirements",
     }
 )  # fmt: skip
 REGISTERED_ADDRESS = re.compile(
     r"https://web\.example/cb\?|https://other\.example/cb\?|http://127\.0\.0\.1(:[0-9]{1,5})?/cb\?"
 )
-STATUSES = {200, 303, 400, 401, 403, 405}
+STATUSES = {200, 201, 303, 400, 401, 403, 405, 413}
 CACHEABLE = {
     "/jwks",
     "/.well-known/openid-configuration",
@@ -69,6 +78,10 @@ def check(request: Request, answer: Answer) -> None:
     match answer:
         case Response():
             check_response(request, answer)
+        case FormPost():
+            assert request.path == "/authorize"
+            assert REGISTERED_ADDRESS.match(answer.uri + "?"), answer.uri
+            check_answer(dict(answer.fields))
         case ErrorPage():
             assert request.path in {"/authorize", "/logout"}
             assert answer.status in {400, 405}
@@ -90,7 +103,7 @@ def check_response(request: Request, response: Response) -> None:
     if response.status == 405:
         assert headers["Allow"]
     if response.status == 401:
-        assert headers["WWW-Authenticate"].split(" ", 1)[0] in {"Basic", "Bearer", "DPoP"}
+        assert headers["WWW-Authenticate"].split(" ", 1)[0] in {"Basic", "Bearer"}
     if response.status == 303:
         check_redirect(request, headers["Location"])
     elif response.status >= 400:
@@ -105,12 +118,23 @@ def check_redirect(request: Request, location: str) -> None:
     assert REGISTERED_ADDRESS.match(location), location
     answer = parse_qs(urlsplit(location).query, keep_blank_values=True, strict_parsing=True)
     assert all(len(values) == 1 for values in answer.values())
-    assert answer["iss"] == ["http://localhost:8000"]
+    check_answer({name: values[0] for name, values in answer.items()})
+
+
+def check_answer(answer: dict[str, str]) -> None:
+    """Hold what an application gets against the rules, be it signed or not."""
+    if "response" in answer:
+        assert set(answer) == {"response"}
+        claims = claims_of(answer["response"])
+        assert claims.pop("aud") in {"web", "other", "public", "service"}
+        assert claims.pop("exp") - claims.pop("iat") <= 600
+        answer = claims
+    assert answer["iss"] == "http://localhost:8000"
     assert set(answer) <= {"iss", "state", "code", "error", "error_description"}
     assert ("code" in answer) != ("error" in answer)
     if "error" in answer:
-        assert answer["error"][0] in REGISTERED_ERRORS
-        assert f"(reference {REFERENCE})" in answer["error_description"][0]
+        assert answer["error"] in REGISTERED_ERRORS
+        assert f"(reference {REFERENCE})" in answer["error_description"]
 
 
 def check_error(request: Request, value: Mapping[str, Any]) -> None:
@@ -196,7 +220,8 @@ AUTHORIZE = {
     "state": ["st", ""], "nonce": ["no", ""], "code_challenge": [CHALLENGE], "code_challenge_method": ["S256"],
     "prompt": ["", "", "none", "login", "consent", "login consent"], "max_age": ["", "", "0", "300", "999999999"],
     "acr_values": ["", "aal1", "aal2", "aal2 aal1 other"], "ui_locales": ["", "ar fr-FR", "xx"],
-    "login_hint": ["", "amina"], "id_token_hint": ["", "", "HINT"], "response_mode": ["", "query"],
+    "request_uri": ["", "", "", "PUSHED", f"{REQUEST_URI_PREFIX}x", "https://web.example/r"],
+    "login_hint": ["", "amina"], "id_token_hint": ["", "", "HINT"], "response_mode": ["", "", "query", *ResponseMode, "fragment"],
 }  # fmt: skip
 TOKEN = {
     "grant_type": ["authorization_code", "refresh_token", "client_credentials", ""],
@@ -242,7 +267,7 @@ def live(world: World) -> dict[str, str]:
     tokens = world.tokens(scope="openid roles demo.read")
     return {
         "CODE": world.code(), "REFRESH": tokens["refresh_token"], "ACCESS": tokens["access_token"],
-        "HINT": tokens["id_token"], "COOKIE": world.cookie,
+        "HINT": tokens["id_token"], "COOKIE": world.cookie, "PUSHED": world.pushed(),
     }  # fmt: skip
 
 
@@ -318,7 +343,34 @@ def test_fuzz_authorize_any_method_and_body_answers_by_the_rules(world: World, l
     run()
 
 
-@pytest.mark.parametrize("path", ["/token", "/introspect", "/revoke", "/userinfo", "/logout"])
+def test_fuzz_pushed_request_is_refused_at_once_or_works_once(world: World, live: dict[str, str]) -> None:
+    ask = asker(world, live)
+    worked = 0
+
+    @bounded
+    @given(parameters(AUTHORIZE | {"client_id": ["web"], "request_uri": [""]}), browsers)
+    def run(text: str, browser: dict[str, str]) -> None:
+        pushed = ask(
+            Request(
+                "POST", "/par", body=as_body(text), content_type=FORM, authorization=basic(f"web:{SECRET}")
+            )
+        )
+        assert isinstance(pushed, Response)
+        assert pushed.status in {201, 400, 413}
+        if pushed.status != 201:
+            return
+        nonlocal worked
+        worked += 1
+        query = urlencode({"client_id": "web", "request_uri": json.loads(pushed.body)["request_uri"]})
+        first, second = (ask(Request("GET", "/authorize", query=query, cookies=browser)) for _ in range(2))
+        assert not isinstance(first, ErrorPage)
+        assert isinstance(second, ErrorPage)
+
+    run()
+    assert worked > 5
+
+
+@pytest.mark.parametrize("path", ["/token", "/introspect", "/revoke", "/userinfo", "/logout", "/par"])
 def test_fuzz_endpoint_answers_by_the_rules(path: str, world: World, live: dict[str, str]) -> None:
     ask = asker(world, live)
 
@@ -354,7 +406,9 @@ def test_fuzz_any_bytes_to_any_endpoint_answer_by_the_rules(world: World, live: 
     run()
 
 
-@pytest.mark.parametrize("path", ["/authorize", "/token", "/introspect", "/revoke", "/userinfo", "/logout"])
+@pytest.mark.parametrize(
+    "path", ["/authorize", "/token", "/introspect", "/revoke", "/userinfo", "/logout", "/par"]
+)
 @pytest.mark.parametrize("method", ["GET", "POST"])
 def test_a65_a_megabyte_anywhere_answers_by_the_rules(
     path: str, method: str, world: World, live: dict[str, str]

@@ -129,6 +129,30 @@ def test_a08_fifty_uses_of_one_pushed_request_give_one_code(track: Track) -> Non
     assert track.ask("visit", given=given) == "invalid_request_uri"
 
 
+def test_invitation_for_one_used_fifty_times_at_once_registers_one_client(track: Track) -> None:
+    given = track.ask("begin", what="invitation")
+    before = track.ask("look", given=given)["registered"]
+
+    outcomes = track.race("register", given)
+
+    won = [outcome for outcome in outcomes if outcome.startswith("rat_")]
+    assert len(won) == 1
+    assert Counter(outcomes) == {won[0]: 1, "invalid_token": 49}
+    assert track.ask("look", given=given)["registered"] == before + 1
+
+
+def test_registration_token_used_fifty_times_at_once_is_changed_for_one_other(track: Track) -> None:
+    given = track.ask("begin", what="registration")
+    before = track.ask("look", given=given)["registered"]
+
+    outcomes = track.race("change", given)
+
+    won = [outcome for outcome in outcomes if outcome.startswith("rat_")]
+    assert len(won) == 1
+    assert Counter(outcomes) == {won[0]: 1, "invalid_token": 49}
+    assert track.ask("look", given=given)["registered"] == before + 1
+
+
 def test_sid_asked_for_fifty_times_at_once_is_one(track: Track) -> None:
     given = track.ask("begin", what="sid")
 

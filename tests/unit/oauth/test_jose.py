@@ -10,8 +10,10 @@ from joserfc import jwt as other
 from joserfc.jwk import ECKey, RSAKey
 
 from iam.oauth.protocol.jose import (
+    ALGORITHMS,
     BadToken,
     Key,
+    SigningUnavailable,
     decode_segment,
     encode_segment,
     generate,
@@ -144,8 +146,18 @@ def test_load_private_wrong_algorithm_is_an_error():
 
 
 def test_sign_with_a_public_key_is_an_error():
-    with pytest.raises(ValueError, match="cannot sign"):
+    with pytest.raises(SigningUnavailable, match="cannot sign"):
         Key("ec", "ES256", EC.public).sign("JWT", {})
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_a21_repr_of_a_key_shows_nothing_private(algorithm: str):
+    private = generate(algorithm)
+    key = load_private("k", algorithm, private_bytes(private))
+
+    assert "signer" not in repr(key)
+    assert "rivate" not in repr(key.signer)
+    assert key.kid in repr(key)
 
 
 def test_generate_unknown_algorithm_is_an_error():
