@@ -42,7 +42,10 @@ ENDPOINTS: dict[str, Endpoint] = {
 
 # Addresses that end in a client's name, as `/register/CLIENT_ID`: the part before the name, and who answers.
 # The name is one segment, not empty.
-NAMED: dict[str, Endpoint] = {f"{register.ADDRESS}/": register.manage}
+NAMED: dict[str, Endpoint] = {
+    f"{register.ADDRESS}/": register.manage,
+    "/jwks/": metadata.client_jwks,
+}
 
 
 def endpoint_for(path: str) -> Endpoint | None:

@@ -9,7 +9,7 @@ import json
 import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 
 from django.conf import settings
 from django.db import IntegrityError, transaction
@@ -34,6 +34,7 @@ _EVENTS = {
     Status.RETIRING: Action.KEY_REPLACE,
     Status.RETIRED: Action.KEY_RETIRE,
 }
+_warned: dict[str, date] = {}
 
 
 def _purpose(kid: str) -> str:
@@ -205,15 +206,32 @@ def tend(readers: Iterable[Reader], now: datetime, actor: str) -> int:
     A next key that cannot sign never takes over, and a token that does not answer stops nothing else: both are
     in the log, and the next round tries again.
     """
-    rotation = timedelta(days=settings.IAM_KEY_ROTATION_DAYS)
+    ring, known = facts(), list(readers)
+    _warn_of_waiting(ring, known, now)
     done = 0
-    for plan in key_ring.decide_due(facts(), list(readers), rotation, now):
+    for plan in key_ring.decide_due(ring, known, rotation(), now):
         try:
             if _may_take_over(plan):
                 done += bool(_carry_out(plan, now, actor))
         except (SigningUnavailable, IAMError) as problem:
             logger.error("No key for %s could be made: %s", plan.algorithm, problem)  # noqa: TRY400 -- no traceback
     return done
+
+
+def rotation() -> timedelta:
+    """Return how long a key signs."""
+    return timedelta(days=settings.IAM_KEY_ROTATION_DAYS)
+
+
+def _warn_of_waiting(ring: Iterable[RingKey], readers: Iterable[Reader], now: datetime) -> None:
+    """Say once a day in the log that a rotation waits for applications longer than its own day."""
+    known = list(readers)
+    for key in ring:
+        if key.status is Status.NEXT and _warned.get(key.kid) != now.date():
+            waiting = key_ring.waiting_for(key, known)
+            if waiting.until <= now and waiting.for_clients:
+                _warned[key.kid] = now.date()
+                logger.warning("Next key %s waits for %s", key.kid, ", ".join(waiting.for_clients))
 
 
 def _may_take_over(plan: Plan) -> bool:

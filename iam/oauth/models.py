@@ -45,6 +45,10 @@ class Client(AbstractApplication):
     client_secret = models.CharField(max_length=255, blank=True, default="")
     hash_client_secret = models.BooleanField(default=False)
     secret_digest = models.CharField(max_length=64, blank=True, default="")
+    # The secret before this one, while both are good (`client rotate-secret --overlap`), and its last use, by the hour.
+    old_secret_digest = models.CharField(max_length=64, blank=True, default="")
+    old_secret_expires_at = models.DateTimeField(null=True, blank=True)
+    old_secret_used_at = models.DateTimeField(null=True, blank=True)
     application = models.ForeignKey(
         "access.Application", on_delete=models.PROTECT, related_name="clients", null=True, blank=True
     )
@@ -77,6 +81,10 @@ class Client(AbstractApplication):
     class Meta(AbstractApplication.Meta):
         constraints: ClassVar = [
             models.CheckConstraint(condition=Q(client_secret=""), name="client_secret_never_stored"),
+            models.CheckConstraint(
+                condition=Q(old_secret_digest="") | Q(old_secret_expires_at__isnull=False),
+                name="client_old_secret_ends",
+            ),
         ]
 
 
@@ -369,3 +377,20 @@ class SigningKey(models.Model):
 
     def __str__(self) -> str:
         return self.kid
+
+
+class KeySighting(models.Model):
+    """A client fetched a key at its own address (`/jwks/CLIENT_ID`): it can verify what this key signs."""
+
+    client = models.ForeignKey(Client, on_delete=models.CASCADE, related_name="key_sightings")
+    key = models.ForeignKey(SigningKey, on_delete=models.CASCADE, related_name="sightings")
+    first_at = models.DateTimeField()
+    last_at = models.DateTimeField()
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["client", "key"], name="key_sighting_once"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.client_id}:{self.key_id}"

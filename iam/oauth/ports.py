@@ -258,6 +258,9 @@ class State(Protocol):
     def signing_key(self, algorithm: str) -> Key:
         """Return the active key for an algorithm. Raises: SigningUnavailable, which denies."""
 
+    def note_keys_fetched(self, client: ClientFacts, kids: frozenset[str], now: datetime) -> None:
+        """Remember that a client has these keys now. Never blocks, never fails."""
+
     def secret_digest(self, secret: str) -> str:
         """Return the keyed digest under which a client secret is stored."""
 

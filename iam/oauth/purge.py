@@ -14,6 +14,7 @@ from iam.accounts.models import LoginSession
 from . import outbox
 from .models import (
     Grant,
+    KeySighting,
     LogoutDelivery,
     ParkedRequest,
     PushedRequest,
@@ -21,6 +22,7 @@ from .models import (
     TokenFamily,
     UsedIdentifier,
 )
+from .protocol.key_ring import Status
 
 BATCH = 500
 BATCHES_MAX = 200  # one round; the next one goes on
@@ -38,6 +40,7 @@ def purge(now: datetime) -> int:
             RevokedToken.objects.filter(expires_at__lt=now),
             UsedIdentifier.objects.filter(expires_at__lt=now),
             LogoutDelivery.objects.filter(created_at__lt=now - outbox.KEPT),
+            KeySighting.objects.filter(key__status=Status.RETIRED),
             Grant.objects.filter(session__expires_at__lt=now),
             TokenFamily.objects.filter(expires_at__lt=now),
             LoginSession.objects.filter(expires_at__lt=now - SESSIONS_KEPT),

@@ -24,7 +24,7 @@ from iam.accounts.services import end_session, find_live_session
 from iam.audit.record import Event, Outcome, record, tally
 from iam.audit.tags import Action
 
-from . import keyring
+from . import keyring, sightings
 from .facts import client_facts
 from .models import Client, Consent, Installation
 from .ports import PersonFacts, Registrar, Standing, Store
@@ -163,6 +163,10 @@ class DatabaseState:
                 f"there is no active key for {algorithm} that can be used; see `keys status`"
             )
         return key
+
+    def note_keys_fetched(self, client: ClientFacts, kids: frozenset[str], now: datetime) -> None:
+        """Remember that a client has these keys now."""
+        sightings.note(sightings.KeysFetched(client.pk, kids), now)
 
     def secret_digest(self, secret: str) -> str:
         """Return the keyed digest of a client secret."""

@@ -50,7 +50,7 @@ def endpoint(http: HttpRequest, name: str = "") -> HttpResponse:
     """Answer a request to any protocol endpoint; `name` is part of the path, which the engine reads itself."""
     now = datetime.now(UTC)
     request = read_request(http)
-    if request.path in _WITHOUT_TRANSACTION:
+    if request.path in _WITHOUT_TRANSACTION or request.path.startswith("/jwks/"):
         return send(http, engine.handle(request, DatabaseState(), now), now)
     with transaction.atomic():
         return send(http, engine.handle(request, DatabaseState(), now), now)

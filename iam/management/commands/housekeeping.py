@@ -15,7 +15,7 @@ from django.db import DatabaseError, close_old_connections, transaction
 from iam.accounts.services import end_sessions_that_ran_out
 from iam.audit.record import flush_tallies
 from iam.login.throttle import purge as purge_counters
-from iam.oauth import keyring
+from iam.oauth import keyring, sightings
 from iam.oauth.purge import purge as purge_provider
 
 logger = logging.getLogger("iam.housekeeping")
@@ -27,7 +27,7 @@ def _flush_tallies(now: datetime) -> int:
 
 
 def _tend_keys(now: datetime) -> int:
-    return keyring.tend((), now, "system:housekeeping")
+    return keyring.tend(sightings.readers(), now, "system:housekeeping")
 
 
 # Name and function(now) -> rows. A new purge is added here: it deletes in batches, and only what nothing reads any more.

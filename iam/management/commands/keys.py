@@ -1,6 +1,8 @@
 """`manage.py keys`: look at the key ring, rotate as planned or at once, withdraw. Never prints a private half."""
 
 import getpass
+import json
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
@@ -8,10 +10,10 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from iam.errors import IAMError
 from iam.oauth import keyring
-from iam.oauth.models import SigningKey
+from iam.oauth.key_report import Report, build_report
 from iam.oauth.protocol import key_ring
 from iam.oauth.protocol.jose import ALGORITHMS, SigningUnavailable
-from iam.oauth.protocol.key_ring import Status, Withdrawal
+from iam.oauth.protocol.key_ring import Withdrawal
 
 
 class Command(BaseCommand):
@@ -23,7 +25,13 @@ class Command(BaseCommand):
         """Declare ensure, list, status, rotate and retire."""
         actions = parser.add_subparsers(dest="action", required=True)
         actions.add_parser("ensure", help="make an active key for every algorithm that has none")
-        actions.add_parser("list", help="list the keys, never their private halves")
+        for name, text in (
+            ("list", "list the keys, never their private halves, and which applications have the next ones"),
+            ("status", "the same, and try each key"),
+        ):
+            actions.add_parser(name, help=text).add_argument(
+                "--json", action="store_true", help="as JSON, for programs"
+            )
         rotate = actions.add_parser(
             "rotate", help="publish a next key, which takes over by itself a day later; or replace at once"
         )
@@ -61,8 +69,10 @@ class Command(BaseCommand):
                             f"{options['kid']!r} is not a key that can be withdrawn; see `keys list`."
                         )
                     self.stdout.write(f"{options['kid']}: withdrawn")
-                case "list":
-                    self._list()
+                case "list" | "status":
+                    self._report(
+                        build_report(now), as_json=options["json"], tried=options["action"] == "status"
+                    )
         except (IAMError, SigningUnavailable) as problem:
             raise CommandError(str(problem)) from problem
 
@@ -105,9 +115,43 @@ class Command(BaseCommand):
             f"{made.kid}: made, next for {algorithm}; signs from {now + key_ring.OVERLAP:%Y-%m-%d %H:%M} UTC"
         )
 
-    def _list(self) -> None:
-        for row in SigningKey.objects.order_by("created_at", "kid"):
-            place = row.pkcs11_uri or "database"
+    def _report(self, report: Report, *, as_json: bool, tried: bool) -> None:
+        if as_json:
+            self.stdout.write(json.dumps(asdict(report), default=str, indent=2))
+        else:
+            self._print_keys(report)
+            self._print_applications(report)
+        problems = [f"{key.kid} ({key.algorithm}): {key.problem}" for key in report.keys if key.problem]
+        if tried and problems:
+            raise CommandError("\n".join(problems))
+
+    def _print_keys(self, report: Report) -> None:
+        for key in report.keys:
+            self.stdout.write(f"{key.algorithm:5}  {key.status:8}  {key.kid}  {key.place}")
+            self.stdout.write(f"       {key.then}")
+            if key.waits_for:
+                self.stdout.write(f"       waits for {', '.join(key.waits_for)}")
+            if key.problem:
+                self.stdout.write(f"       CANNOT BE USED: {key.problem}")
+
+    def _print_applications(self, report: Report) -> None:
+        for reader in report.readers:
+            word = "critical" if reader.critical else ""
+            seen = f"{reader.last_at:%Y-%m-%d %H:%M} UTC" if reader.last_at else "never"
+            self.stdout.write(f"{reader.client_id:32} {word:8}  keys last fetched: {seen}")
+            if reader.lacks_active:
+                self.stdout.write(
+                    f"       LACKS THE ACTIVE KEY for {', '.join(reader.lacks_active)}: fails until it fetches"
+                )
+            if reader.lacks_next:
+                self.stdout.write(f"       has not fetched the next key for {', '.join(reader.lacks_next)}")
+        if report.unknown:
             self.stdout.write(
-                f"{row.kid:43} {row.algorithm:5} {Status(row.status).value:8} {row.created_at:%Y-%m-%d %H:%M} UTC  {place}"
+                f"{report.unknown} more: unknown, they read the common /jwks; an overlap of "
+                f"{key_ring.OVERLAP.total_seconds() / 3600:.0f} hours covers them"
+            )
+        for secret in report.old_secrets:
+            used = f"last used {secret.used_at:%Y-%m-%d %H:%M} UTC" if secret.used_at else "not used since"
+            self.stdout.write(
+                f"{secret.client_id:32} its OLD SECRET is good until {secret.expires_at:%Y-%m-%d %H:%M} UTC, {used}"
             )

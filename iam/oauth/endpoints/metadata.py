@@ -12,6 +12,8 @@ METADATA_CACHE = (
     ("Cache-Control", f"public, max-age={int(JWKS_CACHE.total_seconds())}"),
     ("Access-Control-Allow-Origin", "*"),
 )
+# Not for caches that others share: each fetch by the application itself shall reach us.
+_OWN_CACHE = (("Cache-Control", METADATA_CACHE[0][1].replace("public", "private")), METADATA_CACHE[1])
 
 
 def discovery(request: Request, state: State, now: datetime) -> Response:
@@ -22,3 +24,18 @@ def discovery(request: Request, state: State, now: datetime) -> Response:
 def jwks(request: Request, state: State, now: datetime) -> Response:
     """Return the public keys."""
     return json_response(200, {"keys": [key.jwk() for key in state.published_keys()]}, METADATA_CACHE)
+
+
+def client_jwks(request: Request, state: State, now: datetime) -> Response:
+    """Return the same keys at a client's own address, and note which keys it has now.
+
+    Only for clients with `dedicated_jwks`: whom we do not look at, we must not seem to know anything of.
+    """
+    client = state.client(request.path.rpartition("/")[2])
+    if client is None or not client.enabled or not client.options.dedicated_jwks:
+        text = "No client has a key set address of its own here; everybody's is /jwks."
+        return json_response(404, {"error": "not_found", "error_description": text})
+    keys = state.published_keys()
+    if request.method == "GET":
+        state.note_keys_fetched(client, frozenset(key.kid for key in keys), now)
+    return json_response(200, {"keys": [key.jwk() for key in keys]}, _OWN_CACHE)

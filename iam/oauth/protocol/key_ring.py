@@ -88,11 +88,12 @@ class RingKey:
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """An application with a key set address of its own, and the keys that it has fetched there."""
+    """An application with a key set address of its own, the keys that it has fetched there, and when it last did."""
 
     client_id: str
     critical: bool
     kids: frozenset[str] = frozenset()
+    last_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +150,11 @@ def waiting_for(key: RingKey, readers: Iterable[Reader]) -> Waiting:
     """Return what a next key waits for."""
     missing = sorted(reader.client_id for reader in readers if reader.critical and key.kid not in reader.kids)
     return Waiting(key.created_at + OVERLAP, tuple(missing))
+
+
+def fetches_missing(reader: Reader, ring: Iterable[RingKey], status: Status) -> tuple[str, ...]:
+    """Return the algorithms whose key of this status an application has not fetched yet."""
+    return tuple(key.algorithm for key in ring if key.status is status and key.kid not in reader.kids)
 
 
 def decide_first(ring: Sequence[RingKey], algorithms: Iterable[str]) -> list[Plan]:

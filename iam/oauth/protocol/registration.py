@@ -27,11 +27,13 @@ BUILT_OPTIONS = frozenset(
         "authorization_signed_response_alg",
         "backchannel_logout_session_required",
         "backchannel_logout_uri",
+        "dedicated_jwks",
         "frontchannel_logout_session_required",
         "frontchannel_logout_uri",
         "require_pushed_authorization_requests",
         "resource_uri",
         "resources",
+        "rotation_critical",
         "subject_type",
     }
 )
@@ -142,6 +144,10 @@ def _options(value: Mapping[str, Any], redirect_uris: tuple[str, ...], *, is_ser
     if options.subject_type == "pairwise" and not sector_of(options, redirect_uris):
         raise MetadataError(
             "subject_type pairwise needs one https host in redirect_uris, or a sector_identifier_uri"
+        )
+    if options.rotation_critical and not options.dedicated_jwks:
+        raise MetadataError(
+            "rotation_critical needs dedicated_jwks: only there we see whether the client has the next key"
         )
     _check_logout(options, redirect_uris)
     return options
