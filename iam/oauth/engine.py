@@ -4,6 +4,7 @@ Free of Django, of the clock and of the network; both doors call nothing else.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 
 from .endpoints import (
@@ -18,9 +19,11 @@ from .endpoints import (
     token,
     userinfo,
 )
+from .endpoints.senders import PROVING
 from .ports import State
+from .protocol.dpop import nonce_at
 from .protocol.errors import BearerError, OAuthError, Unshowable, bearer_error_response, error_response
-from .protocol.messages import Answer, ErrorPage, Request
+from .protocol.messages import Answer, ErrorPage, Request, Response
 from .protocol.resources import RESOURCES, metadata_address
 
 Endpoint = Callable[[Request, State, datetime], Answer]
@@ -67,6 +70,14 @@ def handle(request: Request, state: State, now: datetime) -> Answer:
     endpoint = endpoint_for(request.path)
     if endpoint is None:
         raise KeyError(request.path)
+    answer = _answer(endpoint, request, state, now)
+    if request.dpop and request.path in PROVING and isinstance(answer, Response):
+        nonce = ("DPoP-Nonce", nonce_at(state.nonce_key, now))
+        return replace(answer, headers=(*answer.headers, nonce))
+    return answer
+
+
+def _answer(endpoint: Endpoint, request: Request, state: State, now: datetime) -> Answer:
     try:
         return endpoint(request, state, now)
     except Unshowable as problem:

@@ -175,9 +175,9 @@ class Store(Protocol):
         """Take a client's pushed request away: what was kept for the first of any number of callers, else None."""
 
     def consume_code(
-        self, digest: str, client: ClientFacts, redirect_uri: str, challenge: str, now: datetime
+        self, digest: str, client: ClientFacts, redirect_uri: str, challenge: str, jkt: str, now: datetime
     ) -> CodeFacts | None:
-        """Consume a code, once: every condition stands in the one statement."""
+        """Consume a code, once: every condition stands in the one statement. `jkt` is the key that was proved."""
 
     def used_code(self, digest: str, now: datetime) -> UsedCode | None:
         """Say why a code could not be consumed."""
@@ -193,6 +193,9 @@ class Store(Protocol):
 
     def rotate_family(self, family_id: UUID, client: ClientFacts, number: int, now: datetime) -> bool:
         """Move a live family from `number` to the next position, once."""
+
+    def hold_family(self, family_id: UUID, client: ClientFacts, number: int, now: datetime) -> bool:
+        """Say whether a live family stands at `number`; until the commit it stays so."""
 
     def revoke_family(self, family_id: UUID, reason: str, now: datetime) -> None:
         """End a family, its refresh tokens and its access tokens. Idempotent."""
@@ -234,6 +237,7 @@ class State(Protocol):
     generation: int
     refresh_key: bytes
     pairwise_salt: bytes
+    nonce_key: bytes
     store: Store
     registrar: Registrar
 

@@ -3,7 +3,7 @@
 from iam.sql import as_json, as_time, as_uuid, bind, execute, for_share, one, rows
 
 __all__ = [
-    "ENABLED_CLIENT", "LIVE_SESSION", "as_json", "as_time", "as_uuid", "bind", "execute", "hold", "one", "rows",
+    "ENABLED_CLIENT", "LIVE_SESSION", "as_json", "as_time", "as_uuid", "bind", "execute", "for_share", "hold", "one", "rows",
 ]  # fmt: skip
 
 # For `.format(session=…)`: an SQL expression of the session's id. Another condition may follow it.

@@ -125,6 +125,7 @@ class DatabaseState:
         self.issuer: str = settings.IAM_ISSUER
         self.generation = self._memory.generation
         self.refresh_key = derived_key("refresh-token")
+        self.nonce_key = derived_key("dpop-nonce")
         self.pairwise_salt = self._memory.pairwise_salt
         self.store: Store = DatabaseStore()
         self.registrar: Registrar = DatabaseRegistrar()

@@ -23,6 +23,7 @@ from .sql import as_json as _json
 from .sql import as_time as _time
 from .sql import as_uuid as _uuid
 from .sql import execute as _execute
+from .sql import for_share as _for_share
 from .sql import hold as _hold
 from .sql import one as _one
 
@@ -45,6 +46,7 @@ _CONSUME_CODE = f"""
     UPDATE oauth_grant SET used_at = %(now)s
     WHERE code = %(digest)s AND application_id = %(client)s AND used_at IS NULL AND expires > %(now)s
       AND redirect_uri = %(redirect_uri)s AND code_challenge = %(challenge)s
+      AND COALESCE(asked->>'dpop_jkt', %(jkt)s) = %(jkt)s
       AND EXISTS ({_LIVE_SESSION.format(session="oauth_grant.session_id")})
       AND EXISTS ({_ENABLED_CLIENT})
     RETURNING family_id, session_id, scope, nonce, auth_time, acr, amr, asked
@@ -63,6 +65,14 @@ _ROTATE_FAMILY = f"""
       AND revoked_at IS NULL AND expires_at > %(now)s
       AND EXISTS ({_LIVE_SESSION.format(session="oauth_tokenfamily.session_id")})
       AND EXISTS ({_ENABLED_CLIENT})
+"""
+
+_HOLD_FAMILY = f"""
+    SELECT 1 FROM oauth_tokenfamily f
+    WHERE f.id = %(family)s AND f.client_id = %(client)s AND f.position = %(number)s
+      AND f.revoked_at IS NULL AND f.expires_at > %(now)s
+      AND EXISTS ({_LIVE_SESSION.format(session="f.session_id")})
+      AND EXISTS ({_ENABLED_CLIENT}) {{hold}}
 """
 
 _SESSION = """
@@ -157,9 +167,9 @@ class DatabaseStore:
         return dict(json.loads(row[0]) if isinstance(row[0], str) else row[0])
 
     def consume_code(
-        self, digest: str, client: ClientFacts, redirect_uri: str, challenge: str, now: datetime
+        self, digest: str, client: ClientFacts, redirect_uri: str, challenge: str, jkt: str, now: datetime
     ) -> CodeFacts | None:
-        """Consume a code, once. Spec: RFC 6749 §4.1.2, §4.1.3; RFC 7636 §4.6."""
+        """Consume a code, once. Spec: RFC 6749 §4.1.2, §4.1.3; RFC 7636 §4.6; RFC 9449 §10."""
         row = _one(
             _CONSUME_CODE,
             {
@@ -167,6 +177,7 @@ class DatabaseStore:
                 "client": client.pk,
                 "redirect_uri": redirect_uri,
                 "challenge": challenge,
+                "jkt": jkt,
                 "now": now,
             },
         )
@@ -258,6 +269,11 @@ class DatabaseStore:
         """Move a live family from `number` to the next position. One caller wins. Spec: RFC 9700 §4.14.2."""
         values = {"family": family_id, "client": client.pk, "number": number, "now": now}
         return _execute(_ROTATE_FAMILY, values) == 1
+
+    def hold_family(self, family_id: UUID, client: ClientFacts, number: int, now: datetime) -> bool:
+        """Hold a live family where it stands: it is revoked after this commit, or was before. Spec: RFC 9700 §4.14.2."""
+        values = {"family": family_id, "client": client.pk, "number": number, "now": now}
+        return _one(_HOLD_FAMILY.format(hold=_for_share("f")), values) is not None
 
     def revoke_family(self, family_id: UUID, reason: str, now: datetime) -> None:
         """End a family: its refresh tokens by the row, its access tokens by the denylist. Idempotent."""

@@ -15,6 +15,7 @@ from iam.oauth.protocol.arrival import Arrival, check_road
 from iam.oauth.protocol.asked import Asked
 from iam.oauth.protocol.authorization import Target, check_request, check_target
 from iam.oauth.protocol.claims import PERSON_SCOPES, granted_scopes
+from iam.oauth.protocol.dpop import check_named_key
 from iam.oauth.protocol.errors import OAuthError, Unshowable, described
 from iam.oauth.protocol.interaction import (
     AskConsent,
@@ -89,9 +90,12 @@ def check(arrival: Arrival, target: Target, state: State, now: datetime) -> Auth
 def asked_in(parameters: Parameters, client: ClientFacts, scopes: tuple[str, ...], state: State) -> Asked:
     """Return what a request asks beyond scopes, all of it checked.
 
-    Raises: OAuthError invalid_target, which may be redirected. Spec: RFC 8707 §2.1.
+    Raises: OAuthError invalid_target, invalid_request, which may be redirected. Spec: RFC 8707 §2.1, RFC 9449 §10.
     """
-    return Asked(resources=issuance.resources_asked(state, client, parameters, scopes))
+    return Asked(
+        resources=issuance.resources_asked(state, client, parameters, scopes),
+        dpop_jkt=check_named_key(parameters.get("dpop_jkt")),
+    )
 
 
 def _parameters(request: Request) -> Parameters:

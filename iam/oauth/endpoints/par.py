@@ -16,6 +16,7 @@ from iam.oauth.protocol.parameters import Parameters
 from .arrival import REQUEST_URI_PREFIX, kept, pushed_digest
 from .authorize import check
 from .clients import authenticated_client, refusals_recorded
+from .senders import proved_key
 
 # Time to send the browser on, not to sign in. FAPI 2.0 §5.3.2.2 asks for less than 600 s.
 PUSHED_LIFE = timedelta(seconds=90)
@@ -36,7 +37,7 @@ def push(request: Request, state: State, now: datetime) -> Response:
         raise
     with refusals_recorded(request, state, client, "client:request:push", now):
         form.require_clean()
-        arrival = _sent(form, client)
+        arrival = _sent(form, client, proved_key(request, state, client, now) if request.dpop else "")
         try:
             target = check_target(arrival.parameters, state.client)
         except Unshowable as problem:
@@ -47,9 +48,16 @@ def push(request: Request, state: State, now: datetime) -> Response:
     return json_response(201, {"request_uri": request_uri, "expires_in": int(PUSHED_LIFE.total_seconds())})
 
 
-def _sent(form: Parameters, client: ClientFacts) -> Arrival:
-    """Return the request without what proves who sent it. Spec: RFC 9126 §2.1."""
+def _sent(form: Parameters, client: ClientFacts, jkt: str) -> Arrival:
+    """Return the request without what proves who sent it; a key that was proved binds the code.
+
+    Spec: RFC 9126 §2.1, RFC 9449 §10.1.
+    """
     if "request_uri" in form:
         raise OAuthError("invalid_request", "request_uri cannot be pushed.", reason="request_uri")
     pairs = [pair for pair in form.pairs() if pair[0] not in {"client_id", *_OF_THE_CLIENT}]
+    if jkt and form.get("dpop_jkt", jkt) != jkt:
+        raise OAuthError("invalid_request", "dpop_jkt is not the key of the DPoP proof.", reason="dpop_jkt")
+    if jkt and "dpop_jkt" not in form:
+        pairs.append(("dpop_jkt", jkt))
     return Arrival(Parameters([("client_id", client.client_id), *pairs]), pushed=True)

@@ -5,12 +5,13 @@ from datetime import datetime
 
 from iam.oauth.grants import client_credentials, code, refresh
 from iam.oauth.ports import State
-from iam.oauth.protocol.binding import UNBOUND, Binding
+from iam.oauth.protocol.binding import Binding
 from iam.oauth.protocol.errors import OAuthError
 from iam.oauth.protocol.messages import ClientFacts, Request, Response
 from iam.oauth.protocol.parameters import Parameters
 
 from .clients import authenticated_client, refusals_recorded
+from .senders import proved_sender
 
 # The binding is what the sender proved in this very request, checked here, once, before any grant runs.
 Exchange = Callable[[Request, State, ClientFacts, Parameters, Binding, datetime], Response]
@@ -37,4 +38,5 @@ def token(request: Request, state: State, now: datetime) -> Response:
             raise OAuthError("unsupported_grant_type", "This grant type is not offered.")
         if grant_type not in client.grant_types:
             raise OAuthError("unauthorized_client", "This client may not use this grant type.")
-        return exchange(request, state, client, form, UNBOUND, now)
+        sender = proved_sender(request, state, client, now)
+        return exchange(request, state, client, form, sender, now)

@@ -2,6 +2,7 @@
 
 import hashlib
 import secrets
+from dataclasses import replace
 from datetime import datetime
 
 from iam.oauth import issuance
@@ -39,7 +40,7 @@ def exchange(
     except OAuthError as problem:
         # Whoever found a code in a log has no verifier: theirs is still a replay.
         raise _replay(request, state, client, state.store.used_code(digest, now), now) or problem from None
-    facts = state.store.consume_code(digest, client, redirect_uri, challenge, now)
+    facts = state.store.consume_code(digest, client, redirect_uri, challenge, sender.jkt, now)
     if facts is None:
         raise _refusal(request, state, client, digest, now)
     session = state.store.hold_session(facts.session_id, now)
@@ -50,8 +51,9 @@ def exchange(
     refresh_token = ""
     if "refresh_token" in client.grant_types and session is not None:
         seed = secrets.token_bytes(32)
+        asked = replace(facts.asked, cnf=sender.confirmation)
         state.store.open_family(
-            facts.family_id, client, session, clearance.scopes, facts.context, facts.asked, seed, now
+            facts.family_id, client, session, clearance.scopes, facts.context, asked, seed, now
         )
         refresh_token = refresh_tokens.build(state.refresh_key, seed, facts.family_id, 0)
     return token_answer(
@@ -84,7 +86,7 @@ def _refusal(request: Request, state: State, client: ClientFacts, digest: str, n
         return OAuthError("invalid_grant", "The code is unknown or expired.", reason="code_expired")
     return OAuthError(
         "invalid_grant",
-        "redirect_uri or code_verifier do not belong to this code, or the sign-in has ended.",
+        "redirect_uri, code_verifier or DPoP key do not belong to this code, or the sign-in has ended.",
         reason="code_mismatch",
     )
 

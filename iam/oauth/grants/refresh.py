@@ -15,12 +15,15 @@ from .tokens import token_answer
 
 # An answer lost on a satellite link is asked for again within this; longer would help a thief.
 RETRY_WINDOW = timedelta(seconds=30)
+KNOWN_BY_KEY = frozenset({"private_key_jwt", "tls_client_auth", "self_signed_tls_client_auth"})
 
 
 def exchange(
     request: Request, state: State, client: ClientFacts, form: Parameters, sender: Binding, now: datetime
 ) -> Response:
     """Rotate a refresh token, or give the same successor again to a client that lost the answer.
+
+    A token that nobody but its client's key can use stays as it is (docs/adr/0026).
 
     Raises: OAuthError invalid_request, invalid_grant, invalid_scope. Any other replay ends the family.
     """
@@ -40,6 +43,9 @@ def exchange(
     if family.revoked or family.expires_at <= now:
         raise OAuthError("invalid_grant", "The refresh token has ended.", reason="refresh_ended")
 
+    bound_to = Binding.of(family.asked.cnf or None)
+    _require_key(client, bound_to, sender)
+
     # Everything that can refuse an honest client refuses before the token is rotated, so that nothing is lost.
     session = state.store.hold_session(family.session_id, now)
     try:
@@ -50,8 +56,12 @@ def exchange(
         clearance = issuance.narrowed(clearance, granted_scopes(words(form["scope"])))
     clearance = issuance.restricted(state, clearance, form)
 
-    if not state.store.rotate_family(family.id, client, position.number, now):
+    stays = _stays(client, bound_to, sender)
+    step = state.store.hold_family if stays else state.store.rotate_family
+    number = position.number if stays else position.number + 1
+    if not step(family.id, client, position.number, now):
         _allow_retry(request, state, client, family, position.number, now)
+        number = position.number + 1
     return token_answer(
         request,
         state,
@@ -60,8 +70,36 @@ def exchange(
         family.id,
         sender,
         grant="refresh_token",
-        refresh_token=refresh_tokens.build(state.refresh_key, family.seed, family.id, position.number + 1),
+        refresh_token=refresh_tokens.build(state.refresh_key, family.seed, family.id, number),
     )
+
+
+def _require_key(client: ClientFacts, bound_to: Binding, sender: Binding) -> None:
+    """Refuse a sender that does not prove the key of a bound family.
+
+    A public client has nothing else to show, so it must be the same key. A confidential one is known by its own
+    credentials and may have a new key, but what began bound goes on bound.
+    Raises: OAuthError invalid_grant. Spec: RFC 9449 §5, RFC 8705 §4.
+    """
+    if client.auth_method == "none":
+        proved = bound_to.is_met_by(sender)
+    else:
+        proved = bool(sender.jkt) >= bool(bound_to.jkt) and bool(sender.x5t) >= bool(bound_to.x5t)
+    if not proved:
+        raise OAuthError(
+            "invalid_grant", "The refresh token is bound to a key: prove it.", reason="binding_mismatch"
+        )
+
+
+def _stays(client: ClientFacts, bound_to: Binding, sender: Binding) -> bool:
+    """Say whether the token need not rotate, because nobody else could use it.
+
+    With a secret a thief may have both, so only the family's own key counts; a client that is known by a key may
+    change the other one. Spec: FAPI 2.0 §5.3.2.1 (no rotation), RFC 9700 §4.14.2.
+    """
+    if client.auth_method == "none" or not sender:
+        return False
+    return client.auth_method in KNOWN_BY_KEY or (bool(bound_to) and bound_to.is_met_by(sender))
 
 
 def _allow_retry(

@@ -21,6 +21,7 @@ from .gate import (
     clear_person,
     narrowed,
     refuse_unless_admitted,
+    require_binding,
     subject_for,
 )
 
@@ -41,6 +42,7 @@ __all__ = [
     "narrowed",
     "new_code",
     "refuse_unless_admitted",
+    "require_binding",
     "resources_asked",
     "restricted",
     "signed_response",

@@ -29,7 +29,7 @@ from iam.oauth.protocol.logout_token import LOGOUT_TOKEN_TYP, build_logout_claim
 from iam.oauth.protocol.messages import AuthorizationRequest, ClientFacts
 
 from .address import address
-from .gate import BearerToken, Clearance, Ending, subject_for
+from .gate import BearerToken, Clearance, Ending, require_binding, subject_for
 
 ACCESS_TOKEN_ALG = "ES256"  # noqa: S105 -- an algorithm's name
 
@@ -79,6 +79,7 @@ def access_token(
     `jti` begins with the family, so that a denylist entry can end one token or all of a family. Spec: RFC 9068 §2.2.
     """
     client, session, now = clearance.client, clearance.session, clearance.at
+    require_binding(client, binding)
     to = address(state, clearance)
     end = bounded_end(ACCESS_TOKEN_LIFE, clearance.access, to.applications, now)
     claims: dict[str, Any] = {
@@ -173,13 +174,13 @@ def introspection(
     claims, clearance = bearer.claims, bearer.clearance
     if asker.client_id != clearance.client.client_id and not is_for(claims, audience_of(asker)):
         return None
-    kept = ("iss", "sub", "aud", "client_id", "scope", "iat", "exp", "jti", "auth_time", "acr", "amr")
+    kept = ("iss", "sub", "aud", "client_id", "scope", "iat", "exp", "jti", "cnf", "auth_time", "acr", "amr")
     answer = {name: claims[name] for name in kept if name in claims}
     if clearance.person is not None:
         answer["sub"] = subject_for(state, asker, clearance.person.sub)  # as the asker knows the person
     return {
         "active": True,
-        "token_type": "Bearer",
+        "token_type": bearer.binding.token_type,
         **answer,
         **access_claims(clearance.access, _own_application(asker)),
     }

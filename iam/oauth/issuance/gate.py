@@ -15,7 +15,9 @@ from iam.access.policy import EffectiveAccess, Level, Refused
 from iam.oauth.ports import PersonFacts, Standing, State
 from iam.oauth.protocol.asked import NOTHING, Asked
 from iam.oauth.protocol.audience import may_name
+from iam.oauth.protocol.binding import Binding
 from iam.oauth.protocol.claims import ACCESS_TOKEN_TYP, PERSON_SCOPES, granted_scopes
+from iam.oauth.protocol.dpop import InvalidProof
 from iam.oauth.protocol.errors import OAuthError
 from iam.oauth.protocol.jose import BadToken, Verified, verify
 from iam.oauth.protocol.messages import ClientFacts, SessionFacts
@@ -48,6 +50,7 @@ class BearerToken:
 
     claims: Mapping[str, Any]  # Any: JSON
     clearance: Clearance
+    binding: Binding  # whoever presents the token must prove this key
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +153,30 @@ def clear_logout(state: State, client: ClientFacts, session_id: UUID, now: datet
     return Ending(ended.sid, Clearance(_KEY, client, (), now, person=state.person(ended.user_id)))
 
 
+def require_binding(client: ClientFacts, binding: Binding) -> None:
+    """Refuse a token without the key that its client's registration or profile asks for.
+
+    Raises: InvalidProof, OAuthError invalid_request. Spec: RFC 9449 §5.2, RFC 8705 §3.4, FAPI 2.0 §5.3.2.1.
+    """
+    options = client.options
+    if options.dpop_bound_access_tokens and not binding.jkt:
+        raise InvalidProof(
+            "This client's tokens are bound to a key: send a DPoP proof.", reason="dpop_missing"
+        )
+    if options.tls_client_certificate_bound_access_tokens and not binding.x5t:
+        raise OAuthError(
+            "invalid_request",
+            "This client's tokens are bound to its certificate, and the connection had none.",
+            reason="certificate_missing",
+        )
+    if options.profile == "high" and not binding:
+        raise OAuthError(
+            "invalid_request",
+            "This client's profile binds tokens to a key: send a DPoP proof or use a certificate.",
+            reason="binding_missing",
+        )
+
+
 def clear_bearer(state: State, token: str, now: datetime) -> BearerToken | None:
     """Return what an access token stands for, or None when it is not, or no longer, one of ours.
 
@@ -171,7 +198,7 @@ def clear_bearer(state: State, token: str, now: datetime) -> BearerToken | None:
     access = state.access(bearer.person.user_id, now) if bearer.person else None
     scopes = tuple(str(claims.get("scope", "")).split())
     clearance = Clearance(_KEY, client, scopes, now, bearer.session, bearer.person, access)
-    return BearerToken(claims, clearance)
+    return BearerToken(claims, clearance, Binding.of(claims.get("cnf")))
 
 
 def subject_for(state: State, client: ClientFacts, sub: str) -> str:

@@ -8,6 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+# What a DPoP proof may be signed with: FAPI 2.0 §5.4.1. RS256 would only keep PKCS#1 v1.5 alive; ES256 is what
+# every library does unasked.
+DPOP_ALGORITHMS = ("ES256", "PS256", "EdDSA")
+
 
 @dataclass(frozen=True, slots=True)
 class Binding:

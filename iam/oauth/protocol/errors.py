@@ -3,6 +3,7 @@
 Spec: RFC 6749 §4.1.2.1, §5.2; RFC 6750 §3.1; OIDC Core §3.1.2.6.
 """
 
+from .binding import DPOP_ALGORITHMS
 from .messages import NO_STORE, Response, json_response
 
 REALM = "Secretariat sign-in"
@@ -30,7 +31,13 @@ class InvalidClient(OAuthError):
 
 
 class BearerError(OAuthError):
-    """A protected resource refuses a token. Spec: RFC 6750 §3."""
+    """A protected resource refuses a token; `scheme` is how it came. Spec: RFC 6750 §3, RFC 9449 §7.1."""
+
+    def __init__(
+        self, error: str, description: str, *, status: int = 400, scheme: str = "Bearer", reason: str = ""
+    ) -> None:
+        super().__init__(error, description, status=status, reason=reason)
+        self.scheme = scheme
 
 
 class Unshowable(Exception):
@@ -63,18 +70,25 @@ def bearer_error_response(
 ) -> Response:
     """Build the answer of a protected resource; `resource_metadata` is where it describes itself.
 
-    Spec: RFC 6750 §3 (no error code when no token was sent), RFC 9728 §5.1.
+    Both schemes are offered, first the one that was used, which also says what was wrong.
+    Spec: RFC 6750 §3 (no error code when no token was sent), RFC 9449 §7.1, RFC 9728 §5.1.
     """
-    parts = [f'Bearer realm="{REALM}"']
+    used = problem.scheme if isinstance(problem, BearerError) else "Bearer"
+    own = {
+        "Bearer": [f'realm="{REALM}"'],
+        "DPoP": [f'realm="{REALM}"', f'algs="{" ".join(DPOP_ALGORITHMS)}"'],
+    }
     if problem.error:
-        parts.append(f'error="{problem.error}"')
-        parts.append(f'error_description="{described(problem.description, request_id)}"')
+        own[used].append(f'error="{problem.error}"')
+        own[used].append(f'error_description="{described(problem.description, request_id)}"')
     if scope:
-        parts.append(f'scope="{scope}"')
+        own[used].append(f'scope="{scope}"')
     if resource_metadata:
-        parts.append(f'resource_metadata="{resource_metadata}"')
+        for parts in own.values():
+            parts.append(f'resource_metadata="{resource_metadata}"')
+    challenges = [f"{scheme} {', '.join(own[scheme])}" for scheme in sorted(own, key=lambda one: one != used)]
     value = {"error": problem.error, "error_description": described(problem.description, request_id)}
-    headers = [*NO_STORE, ("WWW-Authenticate", ", ".join(parts))]
+    headers = [*NO_STORE, ("WWW-Authenticate", ", ".join(challenges))]
     if problem.status == 405:
         headers.append(("Allow", "GET, POST"))
     return json_response(problem.status, value if problem.error else {}, tuple(headers))

@@ -5,6 +5,7 @@ Spec: OIDC Discovery §3, RFC 8414 §2, RFC 9207 §3, OIDC Back-Channel Logout �
 
 from typing import Any
 
+from .binding import DPOP_ALGORITHMS
 from .claims import PERSON_SCOPES, SUPPORTED_CLAIMS
 from .client_auth import METHODS
 from .interaction import ACR_VALUES
@@ -47,6 +48,8 @@ def build_metadata(issuer: str, owned_scopes: frozenset[str]) -> dict[str, Any]:
         "revocation_endpoint_auth_methods_supported": list(METHODS),
         "code_challenge_methods_supported": ["S256"],
         "authorization_response_iss_parameter_supported": True,
+        "dpop_signing_alg_values_supported": list(DPOP_ALGORITHMS),
+        "tls_client_certificate_bound_access_tokens": True,
         "acr_values_supported": list(ACR_VALUES),
         "prompt_values_supported": list(PROMPTS),
         "claims_supported": list(SUPPORTED_CLAIMS),

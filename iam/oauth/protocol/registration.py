@@ -28,6 +28,7 @@ BUILT_OPTIONS = frozenset(
         "backchannel_logout_session_required",
         "backchannel_logout_uri",
         "dedicated_jwks",
+        "dpop_bound_access_tokens",
         "frontchannel_logout_session_required",
         "frontchannel_logout_uri",
         "require_pushed_authorization_requests",
@@ -35,6 +36,7 @@ BUILT_OPTIONS = frozenset(
         "resources",
         "rotation_critical",
         "subject_type",
+        "tls_client_certificate_bound_access_tokens",
     }
 )
 # Known to the standards, not built yet: the text says so instead of "unknown".

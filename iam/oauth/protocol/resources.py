@@ -7,6 +7,7 @@ has the issuer among its audiences. Spec: RFC 9728 §2, §3.
 from collections.abc import Mapping
 from typing import Any
 
+from .binding import DPOP_ALGORITHMS
 from .claims import PERSON_SCOPES
 
 WELL_KNOWN = "/.well-known/oauth-protected-resource"
@@ -36,5 +37,7 @@ def build_resource_metadata(issuer: str, path: str) -> dict[str, Any]:  # Any: J
         "authorization_servers": [issuer],
         "scopes_supported": list(RESOURCES[path]),
         "bearer_methods_supported": ["header", "body"],
+        "dpop_signing_alg_values_supported": list(DPOP_ALGORITHMS),
+        "tls_client_certificate_bound_access_tokens": True,
         **NAMES,
     }

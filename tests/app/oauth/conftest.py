@@ -17,7 +17,9 @@ from iam.accounts.services import mark_factor, open_session
 from iam.oauth import engine, keyring, state
 from iam.oauth.clients import apply_all
 from iam.oauth.protocol.messages import Answer, FormPost, Request, Response
+from tests.proofs import Prover
 
+ISSUER = "http://localhost:8000"
 SECRET = "s" * 40
 SERVER_SECRET = "r" * 40
 NAMES = {"name_ar": "ا", "name_fr": "F", "name_en": "E"}
@@ -58,6 +60,8 @@ class World:
     cookie: str = ""
     source: str = "192.0.2.1"
     verifier: str = field(default_factory=lambda: secrets.token_urlsafe(40))
+    prover: Prover | None = None  # proves its key in every request
+    certificate: str = ""  # of every request's connection
 
     def later(self, **delta: float) -> "World":
         self.now += timedelta(**delta)
@@ -72,6 +76,14 @@ class World:
     def ask(self, request: Request) -> Answer:
         state.forget()
         request = replace(request, source=self.source, request_id="r-1")
+        if self.prover is not None and not request.dpop:
+            scheme, _, token = request.authorization.partition(" ")
+            proof = self.prover.proof(
+                request.method, ISSUER + request.path, self.now, token if scheme == "DPoP" else ""
+            )
+            request = replace(request, dpop=proof)
+        if self.certificate:
+            request = replace(request, certificate=self.certificate)
         return engine.handle(request, state.DatabaseState(), self.now)
 
     def wanted(self, client: str = "web", **changes: str | None) -> dict[str, str]:
@@ -149,8 +161,8 @@ class World:
     def introspect(self, token: str, client: str = "resource", secret: str = SERVER_SECRET) -> dict:
         return json.loads(self.post("/introspect", client, secret, token=token).body)
 
-    def userinfo(self, token: str) -> Response:
-        answer = self.ask(Request("GET", "/userinfo", authorization=f"Bearer {token}"))
+    def userinfo(self, token: str, scheme: str = "Bearer", **changes: str) -> Response:
+        answer = self.ask(Request("GET", "/userinfo", authorization=f"{scheme} {token}", **changes))
         assert isinstance(answer, Response)
         return answer
 

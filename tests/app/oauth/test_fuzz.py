@@ -48,7 +48,7 @@ REGISTERED_ERRORS = frozenset(
         "invalid_token", "insufficient_scope", "unsupported_token_type", "interaction_required", "login_required",
         "account_selection_required", "consent_required", "invalid_request_uri", "invalid_request_object",
         "request_not_supported", "request_uri_not_supported", "registration_not_supported",
-        "unmet_authentication_requirements",
+        "unmet_authentication_requirements", "invalid_dpop_proof", "use_dpop_nonce",
     }
 )  # fmt: skip
 REGISTERED_ADDRESS = re.compile(
@@ -103,7 +103,7 @@ def check_response(request: Request, response: Response) -> None:
     if response.status == 405:
         assert headers["Allow"]
     if response.status == 401:
-        assert headers["WWW-Authenticate"].split(" ", 1)[0] in {"Basic", "Bearer"}
+        assert headers["WWW-Authenticate"].split(" ", 1)[0] in {"Basic", "Bearer", "DPoP"}
     if response.status == 303:
         check_redirect(request, headers["Location"])
     elif response.status >= 400:
