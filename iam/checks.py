@@ -4,13 +4,16 @@ Each says what to do. The list stands in docs/settings.md.
 """
 
 import ipaddress
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from cryptography import x509
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, register
 from django.core.checks import Warning as CheckWarning
 
+from iam.oauth.protocol.outbound_rules import read_rules
 from iam.settings import Mode
 
 _SECRET_KEY_LENGTH_MIN = 50
@@ -111,6 +114,36 @@ def directory_sources(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
                     f"Directory {source.name}: IAM_LDAP_BIND_DN or IAM_LDAP_BASE_DN is missing.",
                     hint="Give the service account that searches, and where people are.",
                     id="iam.E008",
+                )
+            )
+    return found
+
+
+@register(Tags.security)
+def outbound_calls(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """Judge what the service may call, and whose certificates it believes."""
+    found: list[CheckMessage] = []
+    try:
+        read_rules(settings.IAM_OUTBOUND_ALLOW)
+    except ValueError as problem:
+        found.append(
+            Error(
+                f"IAM_OUTBOUND_ALLOW: {problem}.",
+                hint="Write hosts, and networks for private addresses: app.example.org app2.example.org:8443 10.1.0.0/16",
+                id="iam.E012",
+            )
+        )
+    for name in ("IAM_OUTBOUND_CA_FILE", "IAM_CLIENT_CERTIFICATE_CA_FILE"):
+        file = getattr(settings, name)
+        try:
+            if file and not x509.load_pem_x509_certificates(Path(file).read_bytes()):
+                raise ValueError("no certificate in it")
+        except (OSError, ValueError) as problem:
+            found.append(
+                Error(
+                    f"{name} cannot be read: {problem}.",
+                    hint="Name a file of PEM certificates that the service may read.",
+                    id="iam.E013",
                 )
             )
     return found

@@ -27,10 +27,14 @@ class Mode(StrEnum):
     TEST = "test"
 
 
+# Files that are read where they are used, and are no secrets.
+_FILES = frozenset({"IAM_LDAP_CA_FILE", "IAM_OUTBOUND_CA_FILE", "IAM_CLIENT_CERTIFICATE_CA_FILE"})
+
+
 def _environment() -> dict[str, str]:
     """Return IAM_* variables, with the content of every IAM_*_FILE under the name without `_FILE`."""
     found = {name: value for name, value in os.environ.items() if name.startswith("IAM_")}
-    for name in [name for name in found if name.endswith("_FILE") and name != "IAM_LDAP_CA_FILE"]:
+    for name in [name for name in found if name.endswith("_FILE") and name not in _FILES]:
         found[name.removesuffix("_FILE")] = Path(found.pop(name)).read_text(encoding="utf-8").strip()
     return found
 
@@ -51,9 +55,11 @@ class Environment(BaseSettings):
     pkcs11_token_label: str = ""
     pkcs11_pin: SecretStr = SecretStr("")
     trusted_proxies: Annotated[tuple[str, ...], NoDecode] = ()
+    client_certificate_ca_file: str = ""
     client_certificate_header: str = Field(default="Client-Cert", pattern=r"^[A-Za-z0-9-]{1,64}$")
     throttle_exempt_networks: Annotated[tuple[str, ...], NoDecode] = ()
     outbound_allow: Annotated[tuple[str, ...], NoDecode] = ()
+    outbound_ca_file: str = ""
     static_root: str = ""
     log_level: str = "INFO"
 
@@ -140,7 +146,9 @@ IAM_CLIENT_CERTIFICATE_VARIABLE = "HTTP_" + IAM.client_certificate_header.upper(
 IAM_THROTTLE_EXEMPT_NETWORKS = tuple(
     ipaddress.ip_network(text, strict=False) for text in IAM.throttle_exempt_networks
 )
+IAM_CLIENT_CERTIFICATE_CA_FILE = IAM.client_certificate_ca_file
 IAM_OUTBOUND_ALLOW = IAM.outbound_allow
+IAM_OUTBOUND_CA_FILE = IAM.outbound_ca_file
 IAM_SESSION_HOURS = IAM.session_hours
 IAM_SESSION_IDLE_MINUTES = IAM.session_idle_minutes
 

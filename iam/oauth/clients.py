@@ -13,9 +13,12 @@ from iam.access.models import Application
 from iam.audit.record import Event, Outcome, record
 from iam.audit.tags import Action
 
+from . import outbound
+from .client_authorities import switched_on_methods
 from .facts import client_facts
 from .models import Client, ClientRegistration
 from .protocol.claims import PERSON_SCOPES
+from .protocol.client_auth import SECRET_METHODS
 from .protocol.fields import MetadataError
 from .protocol.registration import ClientMetadata, check_metadata
 from .secretbox import client_secret_digest
@@ -106,6 +109,7 @@ def write(metadata: ClientMetadata) -> Applied:
 def _set(client: Client, metadata: ClientMetadata) -> str | None:
     """Write the metadata onto the row; return a secret if one had to be made."""
     public = metadata.token_endpoint_auth_method == "none"
+    _check_switched_on(metadata)
     client.name = metadata.client_name or client.client_id
     client.client_type = Client.CLIENT_PUBLIC if public else Client.CLIENT_CONFIDENTIAL
     # The library's own columns mirror ours, so that its tools never see a client that may do more.
@@ -136,7 +140,7 @@ def _set(client: Client, metadata: ClientMetadata) -> str | None:
     client.require_pushed_authorization_requests = metadata.options.require_pushed_authorization_requests
     client.client_jwks = {"keys": [dict(key) for key in metadata.jwks]} if metadata.jwks else None
     client.client_jwks_uri = metadata.jwks_uri
-    if public:
+    if metadata.token_endpoint_auth_method not in SECRET_METHODS:
         client.secret_digest = ""
         return None
     if metadata.client_secret is not None:
@@ -147,6 +151,19 @@ def _set(client: Client, metadata: ClientMetadata) -> str | None:
     secret = secrets.token_urlsafe(32)
     client.secret_digest = client_secret_digest(secret)
     return secret
+
+
+def _check_switched_on(metadata: ClientMetadata) -> None:
+    """Refuse a client that this installation could not serve. Raises: MetadataError."""
+    method = metadata.token_endpoint_auth_method
+    if method not in switched_on_methods():
+        needed = "IAM_TRUSTED_PROXIES and, for tls_client_auth, IAM_CLIENT_CERTIFICATE_CA_FILE"
+        raise MetadataError(f"token_endpoint_auth_method {method} is switched off here: set {needed}")
+    if metadata.jwks_uri:
+        try:
+            outbound.require_allowed(metadata.jwks_uri)
+        except outbound.Refused as problem:
+            raise MetadataError(f"jwks_uri: {str(problem).rstrip('.')}") from problem
 
 
 def _application(code: str | None) -> Application | None:

@@ -268,6 +268,19 @@ class State(Protocol):
     def secret_digest(self, secret: str) -> str:
         """Return the keyed digest under which a client secret is stored."""
 
+    def client_keys(self, client: ClientFacts, kid: str) -> tuple[Mapping[str, Any], ...]:  # Any: public JWKs
+        """Return a client's registered public keys, by value or from its `jwks_uri`; empty when there are none.
+
+        `kid` is the key that is looked for, "" for any: one that is not known yet makes the address be read again,
+        but not more often than `client_keys.py` allows.
+        """
+
+    def trusts_certificate(self, certificate: str, now: datetime) -> bool:
+        """Say whether an authority that we trust for clients issued a certificate, and it is valid now."""
+
+    def client_auth_methods(self) -> tuple[str, ...]:
+        """Return the ways in which clients can authenticate here, of those that are built."""
+
     def browser_session(self, cookies: Mapping[str, str], now: datetime) -> SessionFacts | None:
         """Return the live session of the browser that sent these cookies."""
 

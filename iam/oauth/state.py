@@ -3,6 +3,7 @@
 | what | remembered | at most stale |
 |---|---|---|
 | clients, scopes, signing keys | whole, by the installation's version | CHECK_SECONDS behind a commit, or a retiring key's end |
+| keys that clients publish at an address | by address | as `client_keys.py` says |
 | sessions, people, rights, codes, families, counters, denylist | never: read in the request's own statements | not at all |
 
 What writes a code or a token checks client, session and person in its own statement besides (store.py).
@@ -13,6 +14,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 from django.conf import settings
@@ -24,7 +26,7 @@ from iam.accounts.services import end_session, find_live_session
 from iam.audit.record import Event, Outcome, record, tally
 from iam.audit.tags import Action
 
-from . import keyring, sightings
+from . import client_authorities, client_keys, keyring, sightings
 from .facts import client_facts
 from .models import Client, Consent, Installation
 from .ports import PersonFacts, Registrar, Standing, Store
@@ -172,6 +174,18 @@ class DatabaseState:
     def secret_digest(self, secret: str) -> str:
         """Return the keyed digest of a client secret."""
         return client_secret_digest(secret)
+
+    def client_keys(self, client: ClientFacts, kid: str) -> tuple[Mapping[str, Any], ...]:  # Any: public JWKs
+        """Return a client's public keys; see client_keys.py for how old they may be."""
+        return client_keys.keys_of(client, kid)
+
+    def trusts_certificate(self, certificate: str, now: datetime) -> bool:
+        """Say whether an authority of clients issued a certificate."""
+        return client_authorities.is_trusted(certificate, now)
+
+    def client_auth_methods(self) -> tuple[str, ...]:
+        """Return the ways in which clients can authenticate as things are configured."""
+        return client_authorities.switched_on_methods()
 
     # -- read each time -----------------------------------------------------------------------------------
 

@@ -5,7 +5,8 @@ from contextlib import contextmanager
 from datetime import datetime
 
 from iam.oauth.ports import State
-from iam.oauth.protocol.client_auth import authenticate, read_credentials
+from iam.oauth.protocol.assertions import Assertion, use_until
+from iam.oauth.protocol.client_auth import PARAMETERS, authenticate, read_credentials
 from iam.oauth.protocol.errors import InvalidClient, OAuthError
 from iam.oauth.protocol.messages import ClientFacts, Request
 from iam.oauth.protocol.parameters import Parameters, parse_form
@@ -19,18 +20,32 @@ def authenticated_client(request: Request, state: State, now: datetime) -> tuple
     claimed = ""
     try:
         form = parse_form(request)
-        form.require_clean("client_id", "client_secret")
+        form.require_clean(*PARAMETERS)
         try:
             credentials = read_credentials(request.authorization, form)
             client = state.client(credentials.client_id)
             claimed = client.client_id if client else ""
-            return authenticate(credentials, client, state.secret_digest), form
+            known = authenticate(credentials, client, request, state, now)
+            if credentials.assertion is not None:
+                _use_up(credentials.assertion, known, state)
+            return known, form
         except InvalidClient:
             form.require_clean()  # to a stranger a broken form is a broken form
             raise
     except OAuthError as problem:
         state.tally(request.source, claimed, problem.reason, now)
         raise
+
+
+def _use_up(assertion: Assertion, client: ClientFacts, state: State) -> None:
+    """Let an assertion count once, whatever becomes of the request. Spec: RFC 7523 §3 (7); OIDC Core §9."""
+    claims = assertion.unverified_claims  # which `authenticate` verified
+    identifier = f"{client.client_id}\0{claims['jti']}"
+    if not state.store.use_once("client_assertion", identifier, use_until(claims)):
+        raise InvalidClient(
+            "This assertion was used before; make one with a new jti for each request.",
+            reason="assertion_replayed",
+        )
 
 
 @contextmanager

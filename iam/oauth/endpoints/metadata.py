@@ -18,7 +18,9 @@ _OWN_CACHE = (("Cache-Control", METADATA_CACHE[0][1].replace("public", "private"
 
 def discovery(request: Request, state: State, now: datetime) -> Response:
     """Return what this provider can do."""
-    return json_response(200, build_metadata(state.issuer, state.owned_scopes()), METADATA_CACHE)
+    return json_response(
+        200, build_metadata(state.issuer, state.owned_scopes(), state.client_auth_methods()), METADATA_CACHE
+    )
 
 
 def jwks(request: Request, state: State, now: datetime) -> Response:

@@ -208,7 +208,11 @@ class Signed:
     def verified(self) -> Verified:
         """Return type and claims; call it once the signature was checked. Raises: BadToken."""
         typ = self.header.get("typ", "")
-        return Verified(typ if isinstance(typ, str) else "", _json_object(self.unverified_payload))
+        return Verified(typ if isinstance(typ, str) else "", self.unverified_json())
+
+    def unverified_json(self) -> dict[str, Any]:  # Any: JSON
+        """Return the claims, of which nothing is believed yet. Raises: BadToken when they are no JSON object."""
+        return _json_object(self.unverified_payload)
 
 
 def split(token: str) -> Signed:

@@ -7,6 +7,7 @@ A key counts only from a set that the client registered, or inside a DPoP proof 
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
@@ -58,18 +59,37 @@ def _public(kty: str, jwk: Mapping[str, Any]) -> PublicKey:
     if kty == "EC":
         if jwk.get("crv") != "P-256":
             raise BadKey("crv must be P-256")
-        x, y = decode_segment(jwk["x"]), decode_segment(jwk["y"])
-        if len(x) != 32 or len(y) != 32:
-            raise BadKey("x and y must be 32 bytes")
-        numbers = ec.EllipticCurvePublicNumbers(
-            int.from_bytes(x, "big"), int.from_bytes(y, "big"), ec.SECP256R1()
-        )
-        return numbers.public_key()
+        return _elliptic(jwk["x"], jwk["y"])
     if kty == "OKP":
         if jwk.get("crv") != "Ed25519":
             raise BadKey("crv must be Ed25519")
-        return ed25519.Ed25519PublicKey.from_public_bytes(decode_segment(jwk["x"]))
-    modulus, exponent = decode_segment(jwk["n"]), decode_segment(jwk["e"])
+        return _edwards(jwk["x"])
+    return _rsa(jwk["n"], jwk["e"])
+
+
+# A client proves itself with the same key again and again, and making a key of its numbers (a check that the point
+# is on the curve among it) costs as much as a signature's verification. Bounded: a stranger's keys push out others.
+_KEYS_REMEMBERED = 1024
+
+
+@lru_cache(_KEYS_REMEMBERED)
+def _elliptic(x_text: str, y_text: str) -> ec.EllipticCurvePublicKey:
+    x, y = decode_segment(x_text), decode_segment(y_text)
+    if len(x) != 32 or len(y) != 32:
+        raise BadKey("x and y must be 32 bytes")
+    return ec.EllipticCurvePublicNumbers(
+        int.from_bytes(x, "big"), int.from_bytes(y, "big"), ec.SECP256R1()
+    ).public_key()
+
+
+@lru_cache(_KEYS_REMEMBERED)
+def _edwards(x_text: str) -> ed25519.Ed25519PublicKey:
+    return ed25519.Ed25519PublicKey.from_public_bytes(decode_segment(x_text))
+
+
+@lru_cache(_KEYS_REMEMBERED)
+def _rsa(modulus_text: str, exponent_text: str) -> rsa.RSAPublicKey:
+    modulus, exponent = decode_segment(modulus_text), decode_segment(exponent_text)
     if not RSA_BITS_MIN <= int.from_bytes(modulus, "big").bit_length() <= RSA_BITS_MAX or len(exponent) > 4:
         raise BadKey(f"an RSA key must have {RSA_BITS_MIN} to {RSA_BITS_MAX} bits and a small exponent")
     return rsa.RSAPublicNumbers(int.from_bytes(exponent, "big"), int.from_bytes(modulus, "big")).public_key()
@@ -115,6 +135,12 @@ def verify_with(token: str, jwks: Iterable[Mapping[str, Any]], algorithms: Seque
     In: `jwks` public JWKs of the one party that may have signed it. Raises: BadToken. Spec: RFC 7515 §5.2, §4.1.4.
     """
     signed = split(token)
+    check_signed(signed, jwks, algorithms)
+    return signed.verified()
+
+
+def check_signed(signed: Signed, jwks: Iterable[Mapping[str, Any]], algorithms: Sequence[str]) -> None:
+    """Raise BadToken unless one of these keys signed, with one of these algorithms."""
     algorithm = signed.header.get("alg")
     if algorithm not in algorithms:
         raise BadToken("algorithm is not allowed here")
@@ -123,10 +149,10 @@ def verify_with(token: str, jwks: Iterable[Mapping[str, Any]], algorithms: Seque
         if isinstance(kid, str) and jwk.get("kid", kid) != kid:
             continue
         try:
-            key = read_key(jwk, str(algorithm))
-            return check_signature(signed, key)
+            read_key(jwk, str(algorithm)).verify(signed.signature, signed.signing_input)
         except (BadKey, BadToken):
             continue
+        return
     raise BadToken("no key of the set signed this")
 
 

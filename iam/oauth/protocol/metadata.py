@@ -3,6 +3,7 @@
 Spec: OIDC Discovery §3, RFC 8414 §2, RFC 9207 §3, OIDC Back-Channel Logout §2.1, OIDC Front-Channel Logout §3.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from .binding import DPOP_ALGORITHMS
@@ -30,9 +31,12 @@ ENDPOINTS = {
 LANGUAGES = ("ar", "fr", "en")
 
 
-def build_metadata(issuer: str, owned_scopes: frozenset[str]) -> dict[str, Any]:  # Any: JSON
-    """Return the metadata document."""
-    confidential = [method for method in METHODS if method != "none"]
+def build_metadata(
+    issuer: str, owned_scopes: frozenset[str], auth_methods: Sequence[str] = METHODS
+) -> dict[str, Any]:  # Any: JSON
+    """Return the metadata document. In: `auth_methods` those ways of client authentication that are switched on."""
+    confidential = [method for method in auth_methods if method != "none"]
+    assertions = list(ALGORITHMS)
     return {
         "issuer": issuer,
         **{name: issuer + path for name, path in ENDPOINTS.items()},
@@ -43,9 +47,12 @@ def build_metadata(issuer: str, owned_scopes: frozenset[str]) -> dict[str, Any]:
         "grant_types_supported": list(GRANT_TYPES),
         "subject_types_supported": list(SUBJECT_TYPES),
         "id_token_signing_alg_values_supported": list(ALGORITHMS),
-        "token_endpoint_auth_methods_supported": list(METHODS),
+        "token_endpoint_auth_methods_supported": list(auth_methods),
+        "token_endpoint_auth_signing_alg_values_supported": assertions,
         "introspection_endpoint_auth_methods_supported": confidential,
-        "revocation_endpoint_auth_methods_supported": list(METHODS),
+        "introspection_endpoint_auth_signing_alg_values_supported": assertions,
+        "revocation_endpoint_auth_methods_supported": list(auth_methods),
+        "revocation_endpoint_auth_signing_alg_values_supported": assertions,
         "code_challenge_methods_supported": ["S256"],
         "authorization_response_iss_parameter_supported": True,
         "dpop_signing_alg_values_supported": list(DPOP_ALGORITHMS),

@@ -17,8 +17,10 @@ from .fields import MetadataError
 from .interaction import ACR_VALUES
 from .jose import ALGORITHMS
 from .metadata import GRANT_TYPES
+from .mtls import SUBJECT_FIELDS
 from .options import CHECKS, ClientOptions, check_options
 from .redirects import origin, problem_with
+from .registered_proofs import check_key_address, check_keys, check_proofs
 from .subjects import sector_of
 
 # Options of `options.py` whose behaviour is built and tested; the others are refused by name.
@@ -37,12 +39,14 @@ BUILT_OPTIONS = frozenset(
         "rotation_critical",
         "subject_type",
         "tls_client_certificate_bound_access_tokens",
+        "token_endpoint_auth_signing_alg",
+        *SUBJECT_FIELDS,
     }
 )
 # Known to the standards, not built yet: the text says so instead of "unknown".
 NOT_BUILT = frozenset(
     {
-        *CHECKS, "jwks", "jwks_uri", "request_object_encryption_alg", "request_object_encryption_enc",
+        *CHECKS, "request_object_encryption_alg", "request_object_encryption_enc",
         "request_uris", "authorization_encrypted_response_alg", "authorization_encrypted_response_enc",
         "introspection_encrypted_response_alg", "introspection_encrypted_response_enc", "software_statement",
         "logo_uri",
@@ -54,7 +58,7 @@ KNOWN = frozenset(
         "response_types", "token_endpoint_auth_method", "scope", "id_token_signed_response_alg",
         "default_max_age", "require_auth_time", "default_acr_values", "application_type",
         "initiate_login_uri", "client_uri", "policy_uri", "tos_uri", "contacts", "software_id",
-        "software_version", "trusted", "application", "resource_server", "enabled",
+        "software_version", "trusted", "application", "resource_server", "enabled", "jwks", "jwks_uri",
         *BUILT_OPTIONS,
     }
 )  # fmt: skip
@@ -112,6 +116,9 @@ def check_metadata(given: Any) -> ClientMetadata:  # Any: JSON from outside
     scopes = _scopes(value)
     redirect_uris = _redirect_uris(value, "redirect_uris", needed="authorization_code" in grant_types)
     is_server, owned = _resource_server(value, scopes)
+    options = _options(value, redirect_uris, is_server=is_server)
+    jwks, jwks_uri = check_keys(value), check_key_address(value)
+    check_proofs(value, auth_method, options, jwks, jwks_uri)
     return ClientMetadata(
         client_id=_client_id(value),
         client_secret=_client_secret(value, auth_method),
@@ -134,7 +141,9 @@ def check_metadata(given: Any) -> ClientMetadata:  # Any: JSON from outside
         is_resource_server=is_server,
         owned_scopes=owned,
         enabled=fields.flag(value, "enabled", True),
-        options=_options(value, redirect_uris, is_server=is_server),
+        options=options,
+        jwks=jwks,
+        jwks_uri=jwks_uri,
     )
 
 

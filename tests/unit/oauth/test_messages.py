@@ -1,6 +1,5 @@
 """Parameters, client credentials, PKCE, refresh tokens: what is read from outside."""
 
-import base64
 import hashlib
 import hmac
 from uuid import UUID
@@ -10,27 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from iam.oauth.protocol import refresh_tokens
-from iam.oauth.protocol.client_auth import authenticate, read_credentials
 from iam.oauth.protocol.errors import InvalidClient, OAuthError, described, error_response
-from iam.oauth.protocol.messages import ClientFacts, Request, redirect
+from iam.oauth.protocol.messages import Request, redirect
 from iam.oauth.protocol.parameters import parse, parse_form, words
 from iam.oauth.protocol.pkce import challenge_of, check_challenge
-
-CLIENT = ClientFacts(
-    pk=1, client_id="app", name="App", application=None, enabled=True, trusted=True,
-    auth_method="client_secret_basic", secret_digest="d:right", grant_types=frozenset({"authorization_code"}),
-    redirect_uris=(), post_logout_redirect_uris=(), scopes=frozenset(), is_resource_server=False,
-    owned_scopes=frozenset(), id_token_alg="ES256", default_max_age=None, default_acr_values=(), generation=0,
-)  # fmt: skip
-
-
-def basic(text: str) -> str:
-    return "Basic " + base64.b64encode(text.encode()).decode()
-
-
-def digest(secret: str) -> str:
-    return "d:" + secret
-
 
 # -- parameters -------------------------------------------------------------------------------------------
 
@@ -127,73 +109,6 @@ def test_redirect_adds_to_an_existing_query_and_uses_303():
 
     assert response.status == 303
     assert dict(response.headers)["Location"] == "https://app.example/cb?a=1&state=x+y%26z"
-
-
-# -- client authentication ----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "header",
-    [
-        "Bearer x",
-        "Basic",
-        "Basic !!!",
-        "Basic " + "A" * 3000,
-        basic("nocolon"),
-        "Basic " + base64.b64encode(b"\xff:x").decode(),
-        basic("a\0:b"),
-    ],
-)
-def test_read_credentials_broken_header_is_invalid_client(header):
-    with pytest.raises(InvalidClient):
-        read_credentials(header, parse(""))
-
-
-@pytest.mark.spec("RFC 6749", "2.3", "a client uses one authentication method a request")
-def test_read_credentials_two_methods_are_invalid_request():
-    with pytest.raises(OAuthError) as problem:
-        read_credentials(basic("app:right"), parse("client_secret=right"))
-
-    assert problem.value.error == "invalid_request"
-
-
-def test_read_credentials_other_client_in_the_body_is_invalid_request():
-    with pytest.raises(OAuthError, match="differs"):
-        read_credentials(basic("app:right"), parse("client_id=other"))
-
-
-def test_read_credentials_nothing_is_invalid_client():
-    with pytest.raises(InvalidClient):
-        read_credentials("", parse("grant_type=x"))
-
-
-@pytest.mark.spec("RFC 6749", "2.3.1", "both halves of the Basic header are form-encoded")
-def test_read_credentials_halves_are_decoded():
-    credentials = read_credentials(basic("a%3Ab:p+q%25"), parse(""))
-
-    assert (credentials.client_id, credentials.unverified_secret) == ("a:b", "p q%")
-
-
-@pytest.mark.parametrize(
-    ("header", "body", "client", "reason"),
-    [
-        (basic("app:wrong"), "", CLIENT, "wrong_secret"),
-        (basic("app:"), "", CLIENT, "wrong_secret"),
-        (basic("app:right"), "", None, "unknown_client"),
-        ("", "client_id=app&client_secret=right", CLIENT, "wrong_method"),
-        ("", "client_id=app", CLIENT, "wrong_method"),
-    ],
-)
-def test_authenticate_wrong_client_gets_the_same_words(header, body, client, reason):
-    with pytest.raises(InvalidClient) as problem:
-        authenticate(read_credentials(header, parse(body)), client, digest)
-
-    assert problem.value.reason == reason
-    assert problem.value.description == "Unknown client, or wrong client authentication."
-
-
-def test_authenticate_right_secret_returns_the_client():
-    assert authenticate(read_credentials(basic("app:right"), parse("")), CLIENT, digest) is CLIENT
 
 
 # -- PKCE -------------------------------------------------------------------------------------------------

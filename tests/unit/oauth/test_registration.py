@@ -81,6 +81,94 @@ def test_check_metadata_wrong_value_is_refused_and_named(changes, word):
         check_metadata({**GOOD, **changes})
 
 
+# -- how a client proves itself -----------------------------------------------------------------------------
+
+EC = {
+    "kty": "EC", "crv": "P-256", "x": "f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU",
+    "y": "x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0",
+}  # fmt: skip
+SET = {"keys": [EC]}
+SIGNS = {**GOOD, "token_endpoint_auth_method": "private_key_jwt", "jwks": SET}
+SHOWS = {
+    **GOOD, "token_endpoint_auth_method": "tls_client_auth", "tls_client_auth_subject_dn": "CN=app,O=Secretariat",
+}  # fmt: skip
+OWN = {
+    **GOOD,
+    "token_endpoint_auth_method": "self_signed_tls_client_auth",
+    "jwks_uri": "https://app.example/jwks",
+}
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        SIGNS,
+        {**SIGNS, "token_endpoint_auth_signing_alg": "ES256"},
+        {**GOOD, "token_endpoint_auth_method": "private_key_jwt", "jwks_uri": "https://app.example/jwks"},
+        SHOWS,
+        OWN,
+        {**GOOD, "jwks": SET},
+        {**GOOD, "jwks": SET, "client_secret": "x" * 40},
+        {**SIGNS, "jwks_uri": ""},
+        {**SIGNS, "jwks": {"keys": [EC, {"kty": "EC", "crv": "P-384", "x": "a", "y": "b"}, {"kty": "oct"}]}},
+    ],
+)
+def test_check_metadata_proofs_that_fit_are_taken(metadata):
+    checked = check_metadata(metadata)
+
+    assert (len(checked.jwks), checked.jwks_uri) in {
+        (1, ""),
+        (0, "https://app.example/jwks"),
+        (0, ""),
+    }
+
+
+@pytest.mark.parametrize(
+    ("metadata", "word"),
+    [
+        ({**SIGNS, "jwks": None}, "needs jwks or jwks_uri"),
+        ({**SIGNS, "jwks": {}}, "jwks: a key set"),
+        ({**SIGNS, "jwks": {"keys": []}}, "no usable key"),
+        ({**SIGNS, "jwks": [EC]}, "jwks: a key set"),
+        ({**SIGNS, "jwks": {"keys": [{**EC, "d": "AAAA"}]}}, "private"),
+        ({**SIGNS, "jwks": {"keys": [{"kty": "oct", "k": "AAAA"}]}}, "private or symmetric"),
+        ({**SIGNS, "jwks": {"keys": [EC] * 21}}, "at most 20"),
+        ({**SIGNS, "jwks": {"keys": [{**EC, "y": EC["x"]}]}}, "no usable key"),
+        ({**SIGNS, "jwks": {"keys": [{**EC, "use": "enc"}]}}, "no key with which"),
+        ({**SIGNS, "token_endpoint_auth_signing_alg": "PS256"}, "no key with which"),
+        ({**SIGNS, "token_endpoint_auth_signing_alg": "none"}, "token_endpoint_auth_signing_alg"),
+        ({**SIGNS, "token_endpoint_auth_signing_alg": "HS256"}, "token_endpoint_auth_signing_alg"),
+        ({**SIGNS, "jwks_uri": "https://app.example/jwks"}, "exclude each other"),
+        ({**SIGNS, "jwks": None, "jwks_uri": "http://app.example/jwks"}, "https"),
+        ({**SIGNS, "jwks": None, "jwks_uri": "file:///etc/passwd"}, "jwks_uri"),
+        ({**SIGNS, "jwks": None, "jwks_uri": "https://user@app.example/jwks"}, "jwks_uri"),
+        ({**SIGNS, "jwks": None, "jwks_uri": 5}, "jwks_uri"),
+        ({**SIGNS, "client_secret": "x" * 40}, "client_secret"),
+        ({**SHOWS, "client_secret": "x" * 40}, "client_secret"),
+        ({**OWN, "client_secret": "x" * 40}, "client_secret"),
+        ({**GOOD, "token_endpoint_auth_signing_alg": "ES256"}, "is for token_endpoint_auth_method private_key_jwt"),
+        ({**GOOD, "tls_client_auth_san_dns": "app.example"}, "is for token_endpoint_auth_method tls_client_auth"),
+        ({**OWN, "tls_client_auth_san_dns": "app.example"}, "is for token_endpoint_auth_method tls_client_auth"),
+        ({**OWN, "jwks_uri": ""}, "needs jwks or jwks_uri"),
+        ({**SHOWS, "tls_client_auth_subject_dn": ""}, "exactly one"),
+        ({**SHOWS, "tls_client_auth_san_dns": "app.example"}, "exactly one"),
+        ({**SHOWS, "tls_client_auth_subject_dn": "app"}, "tls_client_auth_subject_dn"),
+        ({**SHOWS, "tls_client_auth_subject_dn": "FAVOURITE=blue"}, "tls_client_auth_subject_dn"),
+        *(
+            ({**SHOWS, "tls_client_auth_subject_dn": "", f"tls_client_auth_san_{kind}": value}, f"san_{kind}")
+            for kind, value in (
+                ("dns", "*.example.org"), ("dns", "a b"), ("dns", "https://app.example"), ("ip", "10.0.0.0/8"),
+                ("ip", "localhost"), ("uri", "app"), ("email", "app"), ("email", "@"),
+            )
+        ),
+    ],
+)  # fmt: skip
+@pytest.mark.spec("RFC 8705", "2.1.2", "a tls_client_auth client registers exactly one subject field")
+def test_check_metadata_proofs_that_do_not_fit_are_refused(metadata, word):
+    with pytest.raises(MetadataError, match=word):
+        check_metadata(metadata)
+
+
 @pytest.mark.parametrize(
     ("given_value", "owned"),
     [(["demo.read"], ("demo.read",)), ({"scopes": ["demo.read"]}, ("demo.read",)), (True, ()), (False, ())],

@@ -1,0 +1,125 @@
+"""Public keys of clients that publish them at an address (`jwks_uri`): read, remembered, read again.
+
+| what | bound |
+|---|---|
+| a set is read again, beside the requests that use it | once it is REFRESH_SECONDS old |
+| a set is read again, and waited for | when a key is asked for that it does not have |
+| one address is read at most once in | COOL_DOWN_SECONDS, whatever is asked: nobody can make us hammer it |
+| a set that cannot be read again is still used | until it is STALE_SECONDS old |
+
+Each worker remembers for itself; what was read was checked (`protocol/jwk.check_key_set`).
+Spec: OIDC Core §10.1.1 (rotation: a `kid` that is not known makes the set be read again).
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from . import outbound
+from .protocol.jwk import BadKey, check_key_set
+from .protocol.messages import ClientFacts
+
+REFRESH_SECONDS = 600.0
+COOL_DOWN_SECONDS = 30.0
+# A client whose publishing is broken over a night still works in the morning. Longer would let somebody who has
+# stolen a key, and can keep us from reading the set without it, go on using it.
+STALE_SECONDS = 43_200.0
+# Addresses come from registrations; a bound all the same.
+ADDRESSES_MAX = 2_000
+
+Keys = tuple[Mapping[str, Any], ...]  # Any: public JWKs
+logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Entry:
+    """What is known of one address. `lock` is held by whoever reads it."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    keys: Keys = ()
+    read_at: float = float("-inf")
+    tried_at: float = float("-inf")
+
+
+class KeySets:
+    """The sets of a worker. `fetch` returns JSON or raises `outbound.Refused`; `clock` counts seconds."""
+
+    def __init__(
+        self,
+        fetch: Callable[[str], Any] = outbound.get_json,
+        clock: Callable[[], float] = time.monotonic,  # Any: JSON
+    ) -> None:
+        self._fetch, self._clock = fetch, clock
+        self._entries: dict[str, _Entry] = {}
+        self._lock = threading.Lock()
+
+    def keys(self, address: str, kid: str) -> Keys:
+        """Return the keys at an address, empty when they cannot be had; `kid` "" asks for no particular one."""
+        entry = self._entry(address)
+        now = self._clock()
+        if now - entry.read_at < STALE_SECONDS and (not kid or _has(entry.keys, kid)):
+            if now - entry.read_at >= REFRESH_SECONDS and now - entry.tried_at >= COOL_DOWN_SECONDS:
+                self._read_beside(address, entry)
+            return entry.keys
+        with entry.lock:  # those who ask meanwhile wait for the one who reads
+            if self._clock() - entry.tried_at >= COOL_DOWN_SECONDS:
+                self._read(address, entry)
+        return entry.keys if self._clock() - entry.read_at < STALE_SECONDS else ()
+
+    def forget(self) -> None:
+        """Drop everything."""
+        with self._lock:
+            self._entries.clear()
+
+    def _entry(self, address: str) -> _Entry:
+        with self._lock:
+            entry = self._entries.get(address)
+            if entry is None:
+                if len(self._entries) >= ADDRESSES_MAX:
+                    self._entries.pop(min(self._entries, key=lambda known: self._entries[known].tried_at))
+                entry = self._entries[address] = _Entry()
+            return entry
+
+    def _read_beside(self, address: str, entry: _Entry) -> None:
+        """Read again in a thread of its own; the request goes on with what is known."""
+        if not entry.lock.acquire(blocking=False):
+            return
+
+        def read() -> None:
+            try:
+                self._read(address, entry)
+            finally:
+                entry.lock.release()
+
+        threading.Thread(target=read, name="client-keys", daemon=True).start()
+
+    def _read(self, address: str, entry: _Entry) -> None:
+        """Read a set; what was known before stays when that fails. The caller holds the lock."""
+        entry.tried_at = self._clock()
+        try:
+            keys = check_key_set(self._fetch(address))
+        except (outbound.Refused, BadKey) as problem:
+            logger.warning("client keys at %s could not be read: %s", address, problem)
+            return
+        entry.keys, entry.read_at = keys, self._clock()
+
+
+def _has(keys: Keys, kid: str) -> bool:
+    """Say whether the key is there; a key without a name might be any."""
+    return any(key.get("kid", kid) == kid for key in keys)
+
+
+_sets = KeySets()
+
+
+def keys_of(client: ClientFacts, kid: str) -> Keys:
+    """Return a client's public keys, registered by value or published at its `jwks_uri`."""
+    return _sets.keys(client.jwks_uri, kid) if client.jwks_uri else client.jwks
+
+
+def forget() -> None:
+    """Drop what this worker knows; for tests."""
+    _sets.forget()
