@@ -21,7 +21,7 @@ from iam.oauth.models import Client, UsedIdentifier
 from iam.oauth.protocol import jose
 from iam.oauth.protocol.client_auth import ASSERTION_TYPE
 from iam.oauth.protocol.fields import MetadataError
-from iam.oauth.protocol.jose import Key
+from iam.oauth.protocol.jose import Key, MemorySigner
 from iam.oauth.protocol.messages import Request, Response
 
 from .conftest import SECRET, World
@@ -32,7 +32,7 @@ FORM = "application/x-www-form-urlencoded"
 
 def new_key(kid: str, algorithm: str = "ES256") -> Key:
     private = jose.generate(algorithm)
-    return Key(kid, algorithm, private.public_key(), private)
+    return Key(kid, algorithm, private.public_key(), MemorySigner(algorithm, private))
 
 
 KEY, OTHER = new_key("k1"), new_key("k1")

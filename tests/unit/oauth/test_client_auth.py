@@ -24,7 +24,7 @@ from iam.oauth.protocol.client_auth import (
     read_credentials,
 )
 from iam.oauth.protocol.errors import InvalidClient, OAuthError
-from iam.oauth.protocol.jose import Key, encode_segment
+from iam.oauth.protocol.jose import Key, MemorySigner, encode_segment
 from iam.oauth.protocol.messages import ClientFacts, Request
 from iam.oauth.protocol.options import ClientOptions
 from iam.oauth.protocol.parameters import parse
@@ -34,13 +34,16 @@ NOW = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
 EPOCH = int(NOW.timestamp())
 UNIFORM = "Unknown client, or wrong client authentication."
 
+
+def key_of(kid: str, algorithm: str, private: jose.PrivateKey) -> Key:
+    return Key(kid, algorithm, private.public_key(), MemorySigner(algorithm, private))
+
+
 KEYS = {
-    algorithm: Key(f"k-{algorithm}", algorithm, private.public_key(), private)
-    for algorithm in jose.ALGORITHMS
-    for private in [jose.generate(algorithm)]
+    algorithm: key_of(f"k-{algorithm}", algorithm, jose.generate(algorithm)) for algorithm in jose.ALGORITHMS
 }
 JWKS = tuple(key.jwk() for key in KEYS.values())
-STRANGER = Key("k-ES256", "ES256", (_private := jose.generate("ES256")).public_key(), _private)
+STRANGER = key_of("k-ES256", "ES256", jose.generate("ES256"))
 
 CLIENT = ClientFacts(
     pk=1, client_id="app", name="App", application=None, enabled=True, trusted=True,
@@ -529,7 +532,7 @@ def test_assertion_signed_by_a_printed_key_never_counts():
     number = int.from_bytes(base64.urlsafe_b64decode("jpsQnnGQmL-YBIffH1136cspYG6-0iY7X1fCE9-E9LI="), "big")
     elliptic = ec.derive_private_key(number, ec.SECP256R1())
     for algorithm, private in (("EdDSA", edwards), ("ES256", elliptic)):
-        assertion = Key("", algorithm, private.public_key(), private).sign("JWT", claims())
+        assertion = key_of("", algorithm, private).sign("JWT", claims())
         for client in (None, CLIENT, replace(SIGNER, auth_method="none"), SIGNER, replace(SIGNER, jwks=())):
             assert refusal(assertion, client)
 
