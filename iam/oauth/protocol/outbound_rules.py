@@ -20,7 +20,8 @@ _HOST = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,62})(\.[a-z0-9_-]{1,63})*", re.ASCII
 # The translator of an IPv6-only network: the last four bytes are an IPv4 address that is judged like any other.
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 _GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")
-_6TO4 = ipaddress.IPv6Network("2002::/16")
+# Carries an IPv4 address (6to4); documentation of 2024, which the interpreter may not know yet.
+_NOT_GLOBAL = (ipaddress.IPv6Network("2002::/16"), ipaddress.IPv6Network("3fff::/20"))
 
 
 class Forbidden(Exception):
@@ -141,6 +142,8 @@ def is_reachable(address: Address, rules: Rules) -> bool:
         return False
     if any(address.version == network.version and address in network for network in rules.networks):
         return True
-    if isinstance(address, ipaddress.IPv6Address) and (address not in _GLOBAL_UNICAST or address in _6TO4):
+    if isinstance(address, ipaddress.IPv6Address) and (
+        address not in _GLOBAL_UNICAST or any(address in network for network in _NOT_GLOBAL)
+    ):
         return False
     return address.is_global and not address.is_reserved
