@@ -25,6 +25,9 @@ class Action(StrEnum):
     DIRECTORY_ASK = "service:directory:ask"
     # the provider
     CODE_ISSUE = "person:code:issue"
+    DEVICE_BEGIN = "client:device:begin"
+    DEVICE_ANSWER = "person:device:answer"
+    DEVICE_REPLAY = "client:device:replay"
     CONSENT_GIVE = "person:consent:give"
     REQUEST_PUSH = "client:request:push"
     TOKEN_ISSUE = "client:token:issue"

@@ -23,6 +23,7 @@ class Step(StrEnum):
     CODE = "code"
     ENROLMENT = "enrolment"
     CONSENT = "consent"
+    DEVICE = "device"
     REFUSED = "refused"
 
 
@@ -35,6 +36,7 @@ class Page(StrEnum):
     RECOVERY = "recovery"
     ENROLMENT = "enrolment"
     CONSENT = "consent"
+    DEVICE = "device"
     REFUSED = "refused"
 
 
@@ -48,6 +50,8 @@ class Act(StrEnum):
     CONFIRM_ENROLMENT = "confirm_enrolment"
     AGREE = "agree"
     DECLINE = "decline"
+    LET_IN = "let_in"
+    TURN_AWAY = "turn_away"
     LEAVE = "leave"
 
 
@@ -57,6 +61,8 @@ class Wish(StrEnum):
     NONE = ""
     AGREE = "agree"
     DECLINE = "decline"
+    LET_IN = "let_in"
+    TURN_AWAY = "turn_away"
     LEAVE = "leave"
 
 
@@ -92,6 +98,7 @@ ACCEPTS: dict[Step, frozenset[Act]] = {
     Step.CODE: frozenset({Act.TRY_CODE, Act.TRY_RECOVERY}),
     Step.ENROLMENT: frozenset({Act.CONFIRM_ENROLMENT}),
     Step.CONSENT: frozenset({Act.AGREE, Act.DECLINE}),
+    Step.DEVICE: frozenset({Act.LET_IN, Act.TURN_AWAY}),
     Step.REFUSED: frozenset({Act.LEAVE}),
 }
 
@@ -118,6 +125,8 @@ def decide_step(situation: Situation, now: datetime) -> Step:
             return Step.PASSWORD
         case Need.CONSENT:
             return Step.CONSENT
+        case Need.DEVICE:
+            return Step.DEVICE
         case Need.REFUSED:
             return Step.REFUSED
         case Need.CONFIRM_LOGOUT | Need.SIGNED_OUT:
@@ -146,6 +155,10 @@ def _wanted(sent: Sent) -> Act:
             return Act.AGREE
         case Wish.DECLINE:
             return Act.DECLINE
+        case Wish.LET_IN:
+            return Act.LET_IN
+        case Wish.TURN_AWAY:
+            return Act.TURN_AWAY
         case Wish.LEAVE:
             return Act.LEAVE
         case _:
@@ -163,6 +176,8 @@ def decide_page(step: Step, situation: Situation, sent: Sent) -> Page:
             return Page.ENROLMENT
         case Step.CONSENT:
             return Page.CONSENT
+        case Step.DEVICE:
+            return Page.DEVICE
         case Step.REFUSED:
             return Page.REFUSED
         case _:

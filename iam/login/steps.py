@@ -25,6 +25,8 @@ from iam.audit.record import Event, Outcome, record
 from iam.audit.tags import Action
 from iam.errors import Conflict
 from iam.lifecycle import admit_from_directory, refuse_disabled
+from iam.oauth.interactions import park_device
+from iam.oauth.protocol.device import read_user_code
 
 from . import throttle
 
@@ -72,9 +74,17 @@ class Enrolled:
     recovery_codes: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A device waits for this person's answer; the handle leads to the question."""
+
+    handle: str
+
+
 PasswordOutcome = SignedIn | Wrong | Slowed | Down | Disabled
 CodeOutcome = SignedIn | Wrong | Slowed
 EnrolmentOutcome = Enrolled | Wrong | Slowed
+DeviceOutcome = Claimed | Wrong | Slowed
 
 
 def try_password(
@@ -207,6 +217,31 @@ def confirm_enrolment(
         return Wrong(confirmed.clock_minutes)
     throttle.forgive(throttle.Kind.CODE, throttle.person_account(session.user_id))
     return Enrolled(session, secret, confirmed.recovery_codes)
+
+
+def try_user_code(
+    session: LoginSession, typed: str, browser: str, facts: RequestFacts, now: datetime
+) -> DeviceOutcome:
+    """Try the code that a device shows. A right one gives back its own charge and no other.
+
+    Whoever guesses could have as many right codes as they like, from a device of their own (A48).
+    """
+    user_code = read_user_code(typed)
+    if not user_code:  # no code could look like this: nothing was guessed
+        return Wrong()
+    blocked = throttle.check_source(throttle.Kind.DEVICE, facts.address, now)
+    account = throttle.person_account(session.user_id)
+    charged = blocked or throttle.charge(throttle.Kind.DEVICE, account, facts.address, now)
+    if isinstance(charged, throttle.Blocked):
+        return _slowed(Action.DEVICE_ANSWER, f"person:{session.user.sub}", charged, "", facts, now)
+    handle = park_device(user_code, session, browser, now)
+    if handle:
+        throttle.refund(charged)
+        return Claimed(handle)
+    throttle.count_source(throttle.Kind.DEVICE, facts.address, now)
+    with transaction.atomic():
+        _record_factor(session, Action.DEVICE_ANSWER, "refused", "device_unknown", facts, now)
+    return Wrong()
 
 
 @contextmanager

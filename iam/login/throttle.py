@@ -43,6 +43,7 @@ class Kind(StrEnum):
 
     PASSWORD = "password"  # noqa: S105 -- a word, not a password
     CODE = "code"
+    DEVICE = "device"  # the code that a device shows
 
 
 @dataclass(frozen=True, slots=True)

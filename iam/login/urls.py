@@ -2,10 +2,14 @@
 
 from django.urls import path
 
-from . import views
+from iam.oauth.protocol.device import VERIFICATION_PATH, Outcome
+
+from . import device, views
 
 app_name = "login"
 urlpatterns = [
     path("sign-in", views.start, name="start"),
     path("sign-in/<str:handle>", views.flow, name="flow"),
+    path(VERIFICATION_PATH.lstrip("/"), device.enter, name="device"),
+    *(path(outcome.path.lstrip("/"), device.ended, {"outcome": outcome}) for outcome in Outcome),
 ]

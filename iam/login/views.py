@@ -29,8 +29,8 @@ from iam.oauth.interactions import Parked
 from iam.oauth.protocol.messages import Interaction
 from iam.oauth.views import final
 
+from . import device, steps
 from . import flow as table
-from . import steps
 from .flow import Act, Page, Sent, Situation, Wish
 from .language import keep_choice, settle_language
 
@@ -97,7 +97,7 @@ def flow(request: HttpRequest, handle: str) -> HttpResponse:
     request.language_chosen = chosen  # type: ignore[attr-defined]
     asked = parked.request.ui_locales if parked.request else ()
     settle_language(request, session.user.language if session else "", asked)
-    if parked.request is not None:
+    if parked.request is not None and parked.request.redirect_uri:
         request.form_targets.append(parked.request.redirect_uri)  # type: ignore[attr-defined]
     try:
         response = _take(turn, _sent(request))
@@ -147,7 +147,7 @@ def _take(turn: Turn, sent: Sent) -> HttpResponse:
             return _after(turn, need, sent, outcome)
         case Act.CONFIRM_ENROLMENT:
             return _enrolment(turn, need, sent)
-        case Act.AGREE | Act.DECLINE if not _is_who_was_asked(turn):
+        case Act.AGREE | Act.DECLINE | Act.LET_IN | Act.TURN_AWAY if not _is_who_was_asked(turn):
             return _show(turn, need, sent)
         case Act.AGREE:
             interactions.give_consent(turn.parked, turn.session, facts, turn.now)
@@ -155,6 +155,12 @@ def _take(turn: Turn, sent: Sent) -> HttpResponse:
         case Act.DECLINE:
             done = interactions.refuse_consent(turn.parked, turn.session, facts, turn.now)
             return turn.answer(final(turn.request, done))
+        case Act.LET_IN | Act.TURN_AWAY:
+            ended = interactions.answer_device(
+                turn.parked, turn.session, facts, turn.now,
+                let_in=act is Act.LET_IN, reason="" if act is Act.LET_IN else "device_denied",
+            )  # fmt: skip
+            return turn.answer(final(turn.request, ended))
         case Act.LEAVE:
             done = interactions.release_refused(turn.parked, turn.session, facts, turn.now)
             return turn.answer(final(turn.request, done))
@@ -165,7 +171,7 @@ def _take(turn: Turn, sent: Sent) -> HttpResponse:
 
 
 def _is_who_was_asked(turn: Turn) -> bool:
-    """Say whether the consent page that was sent was shown to the person who is signed in now."""
+    """Say whether the question that was answered was put to the person who is signed in now."""
     if turn.session is None:
         return False
     mark = interactions.consent_mark(turn.parked, turn.session)
@@ -327,6 +333,12 @@ def _show(turn: Turn, need: Interaction, sent: Sent, problem: str = "", status: 
         case Page.CONSENT:
             if turn.session is None:
                 raise ValueError("a consent needs a session")
+            context["scopes"] = need.consent_scopes
+            context["mark"] = interactions.consent_mark(turn.parked, turn.session)
+        case Page.DEVICE:
+            if turn.session is None:
+                raise ValueError("a device needs somebody who lets it in")
+            context |= device.facts_for(turn.parked, turn.session, facts_of(turn.request), turn.now)
             context["scopes"] = need.consent_scopes
             context["mark"] = interactions.consent_mark(turn.parked, turn.session)
         case Page.REFUSED:

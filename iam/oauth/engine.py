@@ -9,6 +9,7 @@ from datetime import datetime
 
 from .endpoints import (
     authorize,
+    device,
     introspect,
     logout,
     metadata,
@@ -35,6 +36,7 @@ ENDPOINTS: dict[str, Endpoint] = {
     "/par": par.push,
     "/authorize": authorize.authorize,
     "/token": token.token,
+    "/device_authorization": device.device_authorization,
     "/userinfo": userinfo.userinfo,
     "/introspect": introspect.introspect,
     "/revoke": revoke.revoke,

@@ -17,10 +17,14 @@ from iam.accounts.models import LoginSession
 from iam.audit.facts import RequestFacts
 from iam.errors import Conflict
 
+from . import devices
+from .device_store import DatabaseDevices
 from .endpoints.authorize import Agreement, proceed, refuse
 from .models import Consent, ParkedRequest
+from .ports import WaitingDevice
 from .protocol.authorization import Target
 from .protocol.claims import granted_scopes
+from .protocol.device import Outcome
 from .protocol.errors import OAuthError
 from .protocol.messages import (
     Answer,
@@ -54,6 +58,9 @@ class Parked:
     request: AuthorizationRequest | None
     next_path: str
     agreement: Agreement | None
+    device: int | None = (
+        None  # the device that waits for the person's word; it is answered by asking, not redirected
+    )
 
 
 def _digest(text: str) -> str:
@@ -70,6 +77,26 @@ def park(interaction: Interaction, browser: str, now: datetime) -> str:
 def park_visit(next_path: str, browser: str, now: datetime) -> str:
     """Park a visit that no application began; return the handle."""
     return _park(None, {"next": next_path}, browser, now)
+
+
+@transaction.atomic
+def park_device(user_code: str, session: LoginSession, browser: str, now: datetime) -> str:
+    """Park the question whether to let in the device that shows a code; return the handle, "" when there is none.
+
+    The device is this person's to answer from now on, and nobody else's (A48).
+    """
+    state = DatabaseState()
+    device = devices.claim(user_code, session.user_id, state, now)
+    client = state.client(device.client_id) if device else None
+    if device is None or client is None:
+        return ""
+    request = devices.as_request(device, client, now)
+    return _park(client.pk, {**request.as_json(), "device": device.pk}, browser, now)
+
+
+def waiting_device(parked: Parked, now: datetime) -> WaitingDevice | None:
+    """Return the device that a parked question is about, as long as it waits."""
+    return DatabaseDevices().waiting(parked.device, now) if parked.device is not None else None
 
 
 def _park(client_pk: int | None, parameters: dict[str, object], browser: str, now: datetime) -> str:
@@ -101,7 +128,8 @@ def load(handle: str, browser: str, now: datetime) -> Parked | None:
         agreement = Agreement(row.consented_by, frozenset(row.consented_scopes or ()))
     client = DatabaseState().client(row.client.client_id)
     request = AuthorizationRequest.from_json(row.parameters)
-    return Parked(row.pk, handle, row.created_at, client, request, "", agreement)
+    device = row.parameters.get("device")
+    return Parked(row.pk, handle, row.created_at, client, request, "", agreement, device)
 
 
 @transaction.atomic
@@ -116,6 +144,8 @@ def evaluate(parked: Parked, session: LoginSession | None, facts: RequestFacts, 
     if parked.request is None:
         return _evaluate_visit(parked, state, session, now)
     client, request = _needed(parked)
+    if parked.device is not None:
+        return _evaluate_device(parked, state, session, now)
     if not client.enabled:
         return ErrorPage(400, "unauthorized_client", "This client is switched off.", client.client_id)
     if "authorization_code" not in client.grant_types or not is_registered(
@@ -149,6 +179,44 @@ def _evaluate_visit(
         return Interaction(Need.FACTOR, None, requirement=requirement, reason="policy")
     _end(parked)
     return redirect(parked.next_path, {})
+
+
+def _evaluate_device(
+    parked: Parked, state: DatabaseState, session: LoginSession | None, now: datetime
+) -> Answer:
+    """A device asks for the sign-in that its application asks for; then the person is asked, always."""
+    client, request = _needed(parked)
+    device = waiting_device(parked, now)
+    if device is None or (session is not None and session.user_id != device.user_id):
+        _end(parked)
+        return redirect(Outcome.GONE.path, {})
+    return devices.ask(state, client, request, _session_facts(session), now)
+
+
+@transaction.atomic
+def answer_device(
+    parked: Parked,
+    session: LoginSession,
+    facts: RequestFacts,
+    now: datetime,
+    *,
+    let_in: bool,
+    reason: str = "",
+) -> Response:
+    """Let a device in or turn it away, once, as the person says; return the page that says what became of it.
+
+    What let the person see the question is judged again in the same transaction.
+    """
+    state, who, (client, request) = DatabaseState(), session_value(session), _needed(parked)
+    if parked.device is None:
+        raise ValueError("no device waits here")
+    _end(parked)
+    if let_in:
+        done = devices.confirm(_engine_request(facts), state, parked.device, client, request, who, now)
+    else:
+        done = devices.deny(_engine_request(facts), state, parked.device, client, who, reason, now)
+    outcome = Outcome.CONFIRMED if let_in else Outcome.REFUSED
+    return redirect((outcome if done else Outcome.GONE).path, {})
 
 
 def consent_mark(parked: Parked, session: LoginSession) -> str:
@@ -185,7 +253,9 @@ def refuse_consent(parked: Parked, session: LoginSession, facts: RequestFacts, n
 def release_refused(
     parked: Parked, session: LoginSession, facts: RequestFacts, now: datetime
 ) -> ClientAnswer:
-    """Return to the application from the page that says "no access"."""
+    """Return to the application from the page that says "no access"; a device is turned away."""
+    if parked.device is not None:
+        return answer_device(parked, session, facts, now, let_in=False, reason="no_access")
     return _turn_away(parked, session, facts, "no_access", "The person may not use this application.", now)
 
 

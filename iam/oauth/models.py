@@ -1,8 +1,8 @@
 """What the provider remembers: clients, codes, token families, consents, keys.
 
 All six models of django-oauth-toolkit are swapped, because that cannot be done later
-(docs/adr/0003). Three of them are used: Client, Grant (authorization codes) and, from the next
-issue on, AccessToken (opaque tokens) and DeviceGrant. RefreshToken and IDToken stay empty: a
+(docs/adr/0003). Four of them are used: Client, Grant (authorization codes), DeviceGrant and AccessToken
+(opaque tokens). RefreshToken and IDToken stay empty: a
 refresh token is a position in a TokenFamily, and an ID token has no row.
 """
 
@@ -242,7 +242,48 @@ class IDToken(AbstractIDToken):
 
 
 class DeviceGrant(AbstractDeviceGrant):
-    """A device authorization (next issue)."""
+    """A device's request for a person: `device_code` and `user_code` hold digests. Kept after its use, as a code is.
+
+    `user` is who typed the code: from then on nobody else can answer it (A48).
+    """
+
+    client_id = models.CharField(max_length=128)  # the library's own column, by name; ours is `application`
+    application = models.ForeignKey(Client, on_delete=models.CASCADE, related_name="device_grants")
+    session = models.ForeignKey(
+        "accounts.LoginSession", on_delete=models.CASCADE, related_name="device_grants", null=True
+    )
+    family_id = models.UUIDField(default=uuid.uuid4)
+    created_at = models.DateTimeField()
+    # Where the request came from, for the person to see.
+    address = models.CharField(max_length=45, blank=True)
+    decided_at = models.DateTimeField(null=True)
+    used_at = models.DateTimeField(null=True)
+    auth_time = models.DateTimeField(null=True)
+    acr = models.CharField(max_length=16, blank=True)
+    amr = models.JSONField(default=list)
+    asked = models.JSONField(default=dict)
+    # Milliseconds since 1970, so that one statement with arithmetic in it means the same on both databases.
+    next_poll_ms = models.BigIntegerField(default=0)
+    too_fast = models.BooleanField(default=False)
+
+    class Meta(AbstractDeviceGrant.Meta):
+        constraints: ClassVar = [
+            *AbstractDeviceGrant.Meta.constraints,  # the device code once
+            models.UniqueConstraint(fields=["user_code"], name="device_user_code_once"),
+            models.CheckConstraint(
+                condition=~Q(status="authorized")
+                | Q(user__isnull=False, session__isnull=False, auth_time__isnull=False),
+                name="device_authorized_by_somebody",
+            ),
+        ]
+        indexes: ClassVar = [
+            models.Index(fields=["expires"], name="device_by_end"),
+            models.Index(
+                fields=["application", "address"],
+                condition=Q(status="authorization-pending"),
+                name="device_waiting",
+            ),
+        ]
 
 
 class Consent(models.Model):

@@ -51,7 +51,7 @@ class Context:
 
 @dataclass(frozen=True, slots=True)
 class CodeFacts:
-    """A code that was just consumed."""
+    """A code, or a device's code, that was just consumed."""
 
     family_id: UUID
     session_id: UUID
@@ -88,6 +88,50 @@ class FamilyFacts:
     revoked: bool
     context: Context
     asked: Asked = NOTHING
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceRequest:
+    """What a device asks for, under the digests of the two codes that it gets. `address` is where it asked from."""
+
+    device_digest: str
+    user_code_digest: str
+    scopes: tuple[str, ...]
+    asked: Asked
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingDevice:
+    """A device that waits for a person's word; only `user_id`, who typed its code, can give it."""
+
+    pk: int
+    user_id: UUID
+    client_id: str
+    scopes: tuple[str, ...]
+    asked: Asked
+    address: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Poll:
+    """A device asked while its person has not answered; `interval` is what it must wait from now on, in seconds."""
+
+    too_fast: bool
+    interval: int
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceAnswer:
+    """A device code that exists but cannot be consumed. `sub` is "" as long as nobody claimed it."""
+
+    family_id: UUID
+    client_pk: int
+    sub: str
+    used: bool
+    denied: bool
+    expired: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,6 +274,22 @@ class Store(Protocol):
         """Return who is behind a token, or None when any counter moved, or it or its family was revoked."""
 
 
+class Devices(Protocol):
+    """The few statements of the device grant."""
+
+    def insert(self, request: DeviceRequest, client: ClientFacts, family_id: UUID, now: datetime) -> bool:
+        """Store a request. False when too many wait, the client is switched off, or a code is taken."""
+
+    def poll(self, device_digest: str, client: ClientFacts, now: datetime) -> Poll | None:
+        """Note that a device asked; None when nothing waits under this code for this client."""
+
+    def consume(self, device_digest: str, client: ClientFacts, now: datetime) -> CodeFacts | None:
+        """Consume a code that a person confirmed, once."""
+
+    def answer(self, device_digest: str, now: datetime) -> DeviceAnswer | None:
+        """Say why a code could not be consumed."""
+
+
 class State(Protocol):
     """What a request may know: what the worker remembers, and the database."""
 
@@ -240,6 +300,7 @@ class State(Protocol):
     nonce_key: bytes
     store: Store
     registrar: Registrar
+    devices: Devices
 
     def client(self, client_id: str) -> ClientFacts | None:
         """Return an enabled or disabled client."""
@@ -280,6 +341,9 @@ class State(Protocol):
 
     def client_auth_methods(self) -> tuple[str, ...]:
         """Return the ways in which clients can authenticate here, of those that are built."""
+
+    def user_code_digest(self, user_code: str) -> str:
+        """Return the keyed digest under which a device's user code is stored."""
 
     def browser_session(self, cookies: Mapping[str, str], now: datetime) -> SessionFacts | None:
         """Return the live session of the browser that sent these cookies."""

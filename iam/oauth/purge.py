@@ -13,6 +13,7 @@ from iam.accounts.models import LoginSession
 
 from . import outbox
 from .models import (
+    DeviceGrant,
     Grant,
     KeySighting,
     LogoutDelivery,
@@ -26,6 +27,8 @@ from .protocol.key_ring import Status
 
 BATCH = 500
 BATCHES_MAX = 200  # one round; the next one goes on
+# So long a device that asks again is told that its code has expired, and not that nobody knows it.
+DEVICE_GRANTS_KEPT = timedelta(hours=1)
 # Ended sessions are kept a while for the person's own list and for questions.
 SESSIONS_KEPT = timedelta(days=30)
 
@@ -42,6 +45,8 @@ def purge(now: datetime) -> int:
             LogoutDelivery.objects.filter(created_at__lt=now - outbox.KEPT),
             KeySighting.objects.filter(key__status=Status.RETIRED),
             Grant.objects.filter(session__expires_at__lt=now),
+            DeviceGrant.objects.filter(session=None, expires__lt=now - DEVICE_GRANTS_KEPT),
+            DeviceGrant.objects.filter(session__expires_at__lt=now),
             TokenFamily.objects.filter(expires_at__lt=now),
             LoginSession.objects.filter(expires_at__lt=now - SESSIONS_KEPT),
         )

@@ -33,6 +33,11 @@ def client_secret_digest(secret: str) -> str:
     return hmac.new(derived_key("client-secret"), secret.encode(), hashlib.sha256).hexdigest()
 
 
+def user_code_digest(user_code: str) -> str:
+    """Return the keyed digest of a device's user code: 2^34 codes are soon tried out against a plain one."""
+    return hmac.new(derived_key("user-code"), user_code.encode(), hashlib.sha256).hexdigest()
+
+
 def encrypt(plain: bytes, purpose: str) -> tuple[str, bytes]:
     """Return (key id, nonce and ciphertext), bound to `purpose` (for instance a row's identity)."""
     key_id = next(iter(settings.IAM_ENCRYPTION_KEYS), None)

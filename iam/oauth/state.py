@@ -27,14 +27,15 @@ from iam.audit.record import Event, Outcome, record, tally
 from iam.audit.tags import Action
 
 from . import client_authorities, client_keys, keyring, sightings
+from .device_store import DatabaseDevices
 from .facts import client_facts
 from .models import Client, Consent, Installation
-from .ports import PersonFacts, Registrar, Standing, Store
+from .ports import Devices, PersonFacts, Registrar, Standing, Store
 from .protocol.audience import audience_of
 from .protocol.jose import Key, SigningUnavailable
 from .protocol.messages import ClientFacts, SessionFacts
 from .registrations import DatabaseRegistrar
-from .secretbox import client_secret_digest, derived_key
+from .secretbox import client_secret_digest, derived_key, user_code_digest
 from .store import DatabaseStore
 
 # How often a worker asks whether the version moved. SECURITY.md asks 60 s of a revocation; this is a thousandth.
@@ -131,6 +132,7 @@ class DatabaseState:
         self.pairwise_salt = self._memory.pairwise_salt
         self.store: Store = DatabaseStore()
         self.registrar: Registrar = DatabaseRegistrar()
+        self.devices: Devices = DatabaseDevices()
 
     # -- remembered -------------------------------------------------------------------------------------
 
@@ -186,6 +188,10 @@ class DatabaseState:
     def client_auth_methods(self) -> tuple[str, ...]:
         """Return the ways in which clients can authenticate as things are configured."""
         return client_authorities.switched_on_methods()
+
+    def user_code_digest(self, user_code: str) -> str:
+        """Return the keyed digest of a user code."""
+        return user_code_digest(user_code)
 
     # -- read each time -----------------------------------------------------------------------------------
 

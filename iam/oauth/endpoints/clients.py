@@ -62,7 +62,9 @@ def refusals_recorded(
     except OAuthError as problem:
         if problem.reason.endswith("_replayed"):
             pass  # a replay has its own event, written with what it revoked
-        elif client.auth_method == "none":
+        elif problem.error == "authorization_pending":
+            pass  # an answer to a device that asks every five seconds, and no refusal
+        elif client.auth_method == "none" or problem.error == "slow_down":
             state.tally(request.source, client.client_id, problem.reason, now)
         else:
             state.record(

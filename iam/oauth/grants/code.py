@@ -1,20 +1,16 @@
 """The authorization code grant. Spec: RFC 6749 §4.1.3, §4.1.4; RFC 7636 §4.6; RFC 9700 §4.5, §4.8."""
 
 import hashlib
-import secrets
-from dataclasses import replace
 from datetime import datetime
 
-from iam.oauth import issuance
 from iam.oauth.ports import State, UsedCode
-from iam.oauth.protocol import refresh_tokens
 from iam.oauth.protocol.binding import Binding
 from iam.oauth.protocol.errors import OAuthError
 from iam.oauth.protocol.messages import ClientFacts, Request, Response
 from iam.oauth.protocol.parameters import Parameters
 from iam.oauth.protocol.pkce import challenge_of
 
-from .tokens import token_answer
+from .tokens import first_tokens
 
 
 def code_digest(code: str) -> str:
@@ -43,30 +39,7 @@ def exchange(
     facts = state.store.consume_code(digest, client, redirect_uri, challenge, sender.jkt, now)
     if facts is None:
         raise _refusal(request, state, client, digest, now)
-    session = state.store.hold_session(facts.session_id, now)
-    try:
-        clearance = issuance.clear_person(state, client, session, facts.scopes, now, facts.asked)
-    except OAuthError as problem:
-        raise OAuthError("invalid_grant", problem.description, reason=problem.reason) from problem
-    refresh_token = ""
-    if "refresh_token" in client.grant_types and session is not None:
-        seed = secrets.token_bytes(32)
-        asked = replace(facts.asked, cnf=sender.confirmation)
-        state.store.open_family(
-            facts.family_id, client, session, clearance.scopes, facts.context, asked, seed, now
-        )
-        refresh_token = refresh_tokens.build(state.refresh_key, seed, facts.family_id, 0)
-    return token_answer(
-        request,
-        state,
-        issuance.restricted(state, clearance, form),
-        facts.context,
-        facts.family_id,
-        sender,
-        grant="authorization_code",
-        nonce=facts.nonce,
-        refresh_token=refresh_token,
-    )
+    return first_tokens(request, state, client, facts, form, sender, now, grant="authorization_code")
 
 
 def _refusal(request: Request, state: State, client: ClientFacts, digest: str, now: datetime) -> OAuthError:

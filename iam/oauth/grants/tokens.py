@@ -1,11 +1,58 @@
-"""The answer that the code and refresh grants share. Spec: RFC 6749 §5.1, OIDC Core §3.1.3.3, §12.2."""
+"""The answer that the grants of a person share. Spec: RFC 6749 §5.1, OIDC Core §3.1.3.3, §12.2."""
 
+import secrets
+from dataclasses import replace
+from datetime import datetime
 from uuid import UUID
 
 from iam.oauth import issuance
-from iam.oauth.ports import Context, State
+from iam.oauth.ports import CodeFacts, Context, State
+from iam.oauth.protocol import refresh_tokens
 from iam.oauth.protocol.binding import Binding
-from iam.oauth.protocol.messages import Request, Response, json_response
+from iam.oauth.protocol.errors import OAuthError
+from iam.oauth.protocol.messages import ClientFacts, Request, Response, json_response
+from iam.oauth.protocol.parameters import Parameters
+
+
+def first_tokens(
+    request: Request,
+    state: State,
+    client: ClientFacts,
+    facts: CodeFacts,
+    form: Parameters,
+    sender: Binding,
+    now: datetime,
+    *,
+    grant: str,
+) -> Response:
+    """Return what a code that was just consumed is worth: its session is held, its person passes the gate again.
+
+    Raises: OAuthError invalid_grant, invalid_target.
+    """
+    session = state.store.hold_session(facts.session_id, now)
+    try:
+        clearance = issuance.clear_person(state, client, session, facts.scopes, now, facts.asked)
+    except OAuthError as problem:
+        raise OAuthError("invalid_grant", problem.description, reason=problem.reason) from problem
+    refresh_token = ""
+    if "refresh_token" in client.grant_types and session is not None:
+        seed = secrets.token_bytes(32)
+        asked = replace(facts.asked, cnf=sender.confirmation)
+        state.store.open_family(
+            facts.family_id, client, session, clearance.scopes, facts.context, asked, seed, now
+        )
+        refresh_token = refresh_tokens.build(state.refresh_key, seed, facts.family_id, 0)
+    return token_answer(
+        request,
+        state,
+        issuance.restricted(state, clearance, form),
+        facts.context,
+        facts.family_id,
+        sender,
+        grant=grant,
+        nonce=facts.nonce,
+        refresh_token=refresh_token,
+    )
 
 
 def token_answer(

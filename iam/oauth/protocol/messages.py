@@ -105,6 +105,7 @@ class Need(StrEnum):
     LOGIN = "login"  # password (again)
     FACTOR = "factor"  # a second factor (again); whether it must first be enrolled is the login's business
     CONSENT = "consent"
+    DEVICE = "device"  # a device waits: let it in or not
     REFUSED = "refused"  # signed in, but no access to this application
     CONFIRM_LOGOUT = "confirm_logout"
     SIGNED_OUT = "signed_out"

@@ -9,6 +9,7 @@ from typing import Any
 from .binding import DPOP_ALGORITHMS
 from .claims import PERSON_SCOPES, SUPPORTED_CLAIMS
 from .client_auth import METHODS
+from .device import GRANT_TYPE as DEVICE_CODE
 from .interaction import ACR_VALUES
 from .jose import ALGORITHMS
 from .messages import ResponseMode
@@ -16,11 +17,12 @@ from .options import SUBJECT_TYPES
 from .resources import RESOURCES
 
 PROMPTS = ("none", "login", "consent")
-GRANT_TYPES = ("authorization_code", "refresh_token", "client_credentials")
+GRANT_TYPES = ("authorization_code", "refresh_token", "client_credentials", DEVICE_CODE)
 ENDPOINTS = {
     "authorization_endpoint": "/authorize",
     "pushed_authorization_request_endpoint": "/par",
     "token_endpoint": "/token",
+    "device_authorization_endpoint": "/device_authorization",
     "userinfo_endpoint": "/userinfo",
     "introspection_endpoint": "/introspect",
     "revocation_endpoint": "/revoke",

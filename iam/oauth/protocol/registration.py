@@ -13,6 +13,7 @@ from typing import Any
 from . import fields
 from .claims import PERSON_SCOPES
 from .client_auth import METHODS
+from .device import GRANT_TYPE as DEVICE_CODE
 from .fields import MetadataError
 from .interaction import ACR_VALUES
 from .jose import ALGORITHMS
@@ -198,8 +199,8 @@ def _grant_types(value: Mapping[str, Any], auth_method: str) -> tuple[str, ...]:
         if "grant_types" in value
         else ("authorization_code",)
     )
-    if "refresh_token" in grant_types and "authorization_code" not in grant_types:
-        raise MetadataError("grant_types: refresh_token needs authorization_code")
+    if "refresh_token" in grant_types and not {"authorization_code", DEVICE_CODE} & set(grant_types):
+        raise MetadataError(f"grant_types: refresh_token needs authorization_code or {DEVICE_CODE}")
     if "client_credentials" in grant_types and auth_method == "none":
         raise MetadataError("grant_types: a public client cannot use client_credentials")
     expected = ("code",) if "authorization_code" in grant_types else ()

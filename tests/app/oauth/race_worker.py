@@ -30,10 +30,13 @@ from iam.access.models import Application, Assignment, Office, Posting, Role  # 
 from iam.accounts import cookies  # noqa: E402
 from iam.accounts.models import DirectoryLink, LoginSession, User  # noqa: E402
 from iam.accounts.services import end_session, mark_factor, open_session  # noqa: E402
+from iam.audit.facts import NO_REQUEST  # noqa: E402
 from iam.audit.models import AuditEvent  # noqa: E402
-from iam.oauth import engine, keyring, state  # noqa: E402
+from iam.oauth import engine, interactions, keyring, state  # noqa: E402
 from iam.oauth.clients import apply_all  # noqa: E402
 from iam.oauth.models import Grant, PushedRequest, RevokedToken, SessionClient, TokenFamily  # noqa: E402
+from iam.oauth.protocol.device import GRANT_TYPE as DEVICE_CODE  # noqa: E402
+from iam.oauth.protocol.device import read_user_code  # noqa: E402
 from iam.oauth.protocol.messages import Answer, ErrorPage, Interaction, Request, Response  # noqa: E402
 from iam.oauth.registrations import Bounds, invite  # noqa: E402
 from iam.oauth.store import DatabaseStore  # noqa: E402
@@ -46,7 +49,7 @@ NAMES = {"name_ar": "ا", "name_fr": "F", "name_en": "E"}
 CLIENTS = [
     {
         "client_id": "web", "client_secret": SECRET, "redirect_uris": [CALLBACK], "scope": "openid roles",
-        "grant_types": ["authorization_code", "refresh_token"], "application": "mail", "trusted": True,
+        "grant_types": ["authorization_code", "refresh_token", DEVICE_CODE], "application": "mail", "trusted": True,
     }
 ]  # fmt: skip
 METADATA = {"redirect_uris": [CALLBACK]}
@@ -166,6 +169,8 @@ def begin(what: str) -> dict[str, str]:
         begun["invitation"] = invite("race", bounds, 1, timedelta(days=1), datetime.now(UTC), "operator:test")
     if what == "registration":
         begun |= register("POST", "/register", begun["invitation"], METADATA)
+    if what in {"device", "waiting device"}:
+        begun |= new_device(session, confirmed=what == "device")
     if what == "refresh":
         begun["token"] = exchange(begun["code"])["refresh_token"]
     return begun
@@ -187,6 +192,8 @@ def race() -> list[str]:
                 {**METADATA, "client_id": given["client_id"]},
             )
         ),
+        "device": lambda: _outcome(post(grant_type=DEVICE_CODE, device_code=given["device_code"])),
+        "claim": lambda: _claim(given["user_code"]),
         "sid": lambda: _sid(given["session"]),
         "admit": lambda: lifecycle.admit_from_directory(ENTRY, datetime.now(UTC)).sub,
     }
@@ -211,6 +218,30 @@ def register(method: str, path: str, token: str, metadata: Mapping[str, Any]) ->
 
 def _client(answer: dict[str, Any]) -> str:
     return str(answer["registration_access_token"] if "error" not in answer else answer["error"])
+
+
+def new_device(session: LoginSession, *, confirmed: bool) -> dict[str, str]:
+    """Begin a device's request, and let it in if it is to be."""
+    begun = post("/device_authorization", scope="openid roles")
+    codes = {"device_code": begun["device_code"], "user_code": begun["user_code"]}
+    if confirmed:
+        now = datetime.now(UTC)
+        handle = interactions.park_device(read_user_code(begun["user_code"]), session, "b" * 43, now)
+        parked = interactions.load(handle, "b" * 43, now)
+        if parked is None:
+            raise SystemExit("no device waits")
+        interactions.answer_device(parked, session, NO_REQUEST, now, let_in=True)
+    return codes
+
+
+def _claim(user_code: str) -> str:
+    """Type a device's code as somebody new; return who got it."""
+    user = new_person(f"typist-{time.time_ns()}-{threading.get_ident()}")
+    session, _ = sign_in(user)
+    return (
+        interactions.park_device(read_user_code(user_code), session, "b" * 43, datetime.now(UTC))
+        and "claimed"
+    )
 
 
 def _sid(session: str) -> str:

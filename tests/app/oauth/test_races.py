@@ -153,6 +153,36 @@ def test_registration_token_used_fifty_times_at_once_is_changed_for_one_other(tr
     assert track.ask("look", given=given)["registered"] == before + 1
 
 
+def test_a18_fifty_redemptions_of_one_device_code_give_tokens_once_and_end_them(track: Track) -> None:
+    given = track.ask("begin", what="device")
+
+    outcomes = track.race("device", given)
+
+    won = [outcome for outcome in outcomes if outcome.startswith("rt_")]
+    assert len(won) == 1
+    assert Counter(outcomes) == {won[0]: 1, "invalid_grant": 49}
+    held = track.ask("look", given=given)
+    assert held["families"] == [{"position": 0, "revoked": True, "reason": "device_replayed"}]
+    assert held["denied"] == 1
+    assert track.ask("refresh", token=won[0]) == "invalid_grant"
+
+
+def test_fifty_polls_at_once_of_a_device_that_waits_are_one_and_too_many(track: Track) -> None:
+    given = track.ask("begin", what="waiting device")
+
+    outcomes = track.race("device", given)
+
+    assert Counter(outcomes) == {"authorization_pending": 1, "slow_down": 49}
+
+
+def test_a48_fifty_people_who_type_one_code_at_once_are_one(track: Track) -> None:
+    given = track.ask("begin", what="waiting device")
+
+    outcomes = track.race("claim", given)
+
+    assert Counter(outcomes) == {"claimed": 1, "": 49}
+
+
 def test_sid_asked_for_fifty_times_at_once_is_one(track: Track) -> None:
     given = track.ask("begin", what="sid")
 

@@ -25,9 +25,9 @@ from iam.login.flow import (
 from iam.oauth.protocol.messages import Need
 
 NOW = datetime(2026, 11, 25, 10, 0, tzinfo=UTC)
-SIGNING_IN = (Need.LOGIN, Need.FACTOR, Need.CONSENT, Need.REFUSED)
+SIGNING_IN = (Need.LOGIN, Need.FACTOR, Need.CONSENT, Need.DEVICE, Need.REFUSED)
 YES_NO = (False, True)
-# Everything that a request can bring: 2 * 2 * 2 * 2 * 2 * 2 * 2 * 4 of them.
+# Everything that a request can bring: 2 * 2 * 2 * 2 * 2 * 2 * 2 * 6 of them.
 EVERYTHING_SENT = tuple(
     Sent(is_post, name, has_password, has_code, by_recovery, has_enrolment, other_person, wish)
     for is_post, name, has_password, has_code, by_recovery, has_enrolment, other_person, wish in product(
@@ -64,6 +64,7 @@ EVERY_SITUATION = tuple(
         (Need.FACTOR, False, None, Step.PASSWORD),
         (Need.CONSENT, False, None, Step.CONSENT),
         (Need.CONSENT, True, NOW, Step.CONSENT),
+        (Need.DEVICE, True, NOW, Step.DEVICE),
         (Need.REFUSED, False, None, Step.REFUSED),
         (Need.REFUSED, True, NOW, Step.REFUSED),
     ],
@@ -122,6 +123,12 @@ def test_act_table_accepts_nothing_twice():
         (Step.CONSENT, Sent(True, wish=Wish.LEAVE), Act.LOOK),
         (Step.CONSENT, Sent(False, wish=Wish.AGREE), Act.LOOK),
         (Step.CONSENT, Sent(True, has_code=True, wish=Wish.AGREE), Act.LOOK),
+        (Step.DEVICE, Sent(True, wish=Wish.LET_IN), Act.LET_IN),
+        (Step.DEVICE, Sent(True, wish=Wish.TURN_AWAY), Act.TURN_AWAY),
+        (Step.DEVICE, Sent(True, wish=Wish.AGREE), Act.LOOK),  # a consent is no word about a device
+        (Step.DEVICE, Sent(False, wish=Wish.LET_IN), Act.LOOK),
+        (Step.CONSENT, Sent(True, wish=Wish.LET_IN), Act.LOOK),
+        (Step.CODE, Sent(True, wish=Wish.LET_IN), Act.LOOK),
         (Step.REFUSED, Sent(True, wish=Wish.LEAVE), Act.LEAVE),
         (Step.REFUSED, Sent(True, wish=Wish.AGREE), Act.LOOK),
         (Step.PASSWORD, Sent(True, has_code=True), Act.LOOK),
@@ -148,6 +155,7 @@ def test_password_comes_first_only_with_a_name_and_a_post():
         (Step.CODE, (Page.CODE, Page.RECOVERY)),
         (Step.ENROLMENT, (Page.ENROLMENT, Page.ENROLMENT)),
         (Step.CONSENT, (Page.CONSENT, Page.CONSENT)),
+        (Step.DEVICE, (Page.DEVICE, Page.DEVICE)),
         (Step.REFUSED, (Page.REFUSED, Page.REFUSED)),
         (Step.PASSWORD, (Page.NAME, Page.NAME)),
     ],
@@ -177,7 +185,8 @@ def test_name_whose_password_is_asked_for(situation, sent, name):
 def test_every_situation_with_everything_sent_has_a_page_of_its_own_step():
     belongs = {
         Step.PASSWORD: {Page.NAME, Page.PASSWORD}, Step.CODE: {Page.CODE, Page.RECOVERY},
-        Step.ENROLMENT: {Page.ENROLMENT}, Step.CONSENT: {Page.CONSENT}, Step.REFUSED: {Page.REFUSED},
+        Step.ENROLMENT: {Page.ENROLMENT}, Step.CONSENT: {Page.CONSENT}, Step.DEVICE: {Page.DEVICE},
+        Step.REFUSED: {Page.REFUSED},
     }  # fmt: skip
     for situation, sent in product(EVERY_SITUATION, EVERYTHING_SENT):
         step = decide_step(situation, NOW)
