@@ -44,7 +44,7 @@ check: ## the fast half: style, types, architecture, Django's checks, missing mi
 	@$(MAKE) --no-print-directory messages
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
-	$(PY) -m deploy.environment offline .venv/bin/mypy iam directory mfa
+	$(PY) -m deploy.environment offline .venv/bin/mypy iam directory mfa deploy/resource_server/*.py
 	.venv/bin/lint-imports
 	$(PY) -m deploy.environment production $(PY) manage.py check --fail-level WARNING
 	$(PY) -m deploy.environment production $(PY) manage.py check --deploy --fail-level WARNING
