@@ -1,4 +1,4 @@
-"""Find the parameters of an authorization request: in the address, or pushed before.
+"""Find the parameters of an authorization request: in the address, in a signed object, or pushed before.
 
 Whichever road they took, only those found at its end count; what stands beside them in the browser's address
 is not looked at, because anybody could have put it there (A08). Spec: RFC 9126 §4, RFC 9101 §5, §6.3.
@@ -10,9 +10,10 @@ from datetime import datetime
 from iam.oauth.ports import State
 from iam.oauth.protocol.arrival import Arrival
 from iam.oauth.protocol.authorization import check_client, refuse_unclear
-from iam.oauth.protocol.errors import Unshowable
+from iam.oauth.protocol.errors import OAuthError, Unshowable
 from iam.oauth.protocol.messages import ClientFacts
 from iam.oauth.protocol.parameters import Parameters
+from iam.oauth.protocol.request_object import open_request_object
 
 REQUEST_URI_PREFIX = "urn:ietf:params:oauth:request_uri:"
 
@@ -27,13 +28,24 @@ def arrived(outside: Parameters, state: State, now: datetime) -> Arrival:
 
     Raises: Unshowable when nothing in the request says reliably where an answer may go.
     """
-    refuse_unclear(outside, "client_id", "request_uri")
-    request_uri = outside.get("request_uri", "")
-    if not request_uri.startswith(REQUEST_URI_PREFIX):
-        return Arrival(outside)
+    refuse_unclear(outside, "client_id", "request", "request_uri")
     if "request" in outside:
-        raise Unshowable("invalid_request", "Use request or request_uri, not both.")
-    return _taken(request_uri, check_client(outside, state.client), state, now)
+        if "request_uri" in outside:  # RFC 9101 §5
+            raise Unshowable("invalid_request", "Use request or request_uri, not both.")
+        client = check_client(outside, state.client)
+        try:
+            return opened(outside["request"], client, state, now)
+        except OAuthError as problem:
+            raise Unshowable(problem.error, problem.description, client_id=client.client_id) from problem
+    request_uri = outside.get("request_uri", "")
+    if request_uri.startswith(REQUEST_URI_PREFIX):
+        return _taken(request_uri, check_client(outside, state.client), state, now)
+    return Arrival(outside)
+
+
+def opened(token: str, client: ClientFacts, state: State, now: datetime) -> Arrival:
+    """Return the parameters of a signed request object. Raises: OAuthError invalid_request_object."""
+    return Arrival(open_request_object(token, client, client.jwks, state.issuer, now), signed=True)
 
 
 def _taken(request_uri: str, client: ClientFacts, state: State, now: datetime) -> Arrival:

@@ -4,6 +4,7 @@ Spec: RFC 9126.
 """
 
 import secrets
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from iam.oauth.ports import State
@@ -13,7 +14,7 @@ from iam.oauth.protocol.errors import OAuthError, Unshowable
 from iam.oauth.protocol.messages import ClientFacts, Request, Response, json_response
 from iam.oauth.protocol.parameters import Parameters
 
-from .arrival import REQUEST_URI_PREFIX, kept, pushed_digest
+from .arrival import REQUEST_URI_PREFIX, kept, opened, pushed_digest
 from .authorize import check
 from .clients import authenticated_client, refusals_recorded
 from .senders import proved_key
@@ -37,7 +38,9 @@ def push(request: Request, state: State, now: datetime) -> Response:
         raise
     with refusals_recorded(request, state, client, "client:request:push", now):
         form.require_clean()
-        arrival = _sent(form, client, proved_key(request, state, client, now) if request.dpop else "")
+        arrival = _sent(form, client, state, now)
+        if request.dpop:
+            arrival = _bound(arrival, proved_key(request, state, client, now))
         try:
             target = check_target(arrival.parameters, state.client)
         except Unshowable as problem:
@@ -48,16 +51,27 @@ def push(request: Request, state: State, now: datetime) -> Response:
     return json_response(201, {"request_uri": request_uri, "expires_in": int(PUSHED_LIFE.total_seconds())})
 
 
-def _sent(form: Parameters, client: ClientFacts, jkt: str) -> Arrival:
-    """Return the request without what proves who sent it; a key that was proved binds the code.
+def _sent(form: Parameters, client: ClientFacts, state: State, now: datetime) -> Arrival:
+    """Return the request without what proves who sent it. Spec: RFC 9126 §2.1, §3.
 
-    Spec: RFC 9126 §2.1, RFC 9449 §10.1.
+    Raises: OAuthError invalid_request, invalid_request_object.
     """
     if "request_uri" in form:
         raise OAuthError("invalid_request", "request_uri cannot be pushed.", reason="request_uri")
+    if "request" in form:
+        return replace(opened(form["request"], client, state, now), pushed=True)
     pairs = [pair for pair in form.pairs() if pair[0] not in {"client_id", *_OF_THE_CLIENT}]
-    if jkt and form.get("dpop_jkt", jkt) != jkt:
-        raise OAuthError("invalid_request", "dpop_jkt is not the key of the DPoP proof.", reason="dpop_jkt")
-    if jkt and "dpop_jkt" not in form:
-        pairs.append(("dpop_jkt", jkt))
     return Arrival(Parameters([("client_id", client.client_id), *pairs]), pushed=True)
+
+
+def _bound(arrival: Arrival, jkt: str) -> Arrival:
+    """Bind the code to the key that was proved while pushing.
+
+    Raises: OAuthError invalid_request when the request names another one. Spec: RFC 9449 §10.1.
+    """
+    named = arrival.parameters.get("dpop_jkt")
+    if named is None:
+        return replace(arrival, parameters=Parameters([*arrival.parameters.pairs(), ("dpop_jkt", jkt)]))
+    if named != jkt:
+        raise OAuthError("invalid_request", "dpop_jkt is not the key of the DPoP proof.", reason="dpop_jkt")
+    return arrival

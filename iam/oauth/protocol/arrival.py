@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from .errors import OAuthError
 from .messages import ClientFacts
 from .parameters import Parameters
+from .profiles import check_fitness
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +23,9 @@ class Arrival:
 def check_road(client: ClientFacts, arrival: Arrival) -> None:
     """Refuse a road that the client's registration closes.
 
-    Raises: OAuthError invalid_request, which may be redirected. Spec: RFC 9126 §5, RFC 9101 §10.5.
+    Raises: OAuthError invalid_request, unauthorized_client, which may be redirected. Spec: RFC 9126 §5, RFC 9101 §10.5.
     """
+    check_fitness(client)
     high = client.options.profile == "high"
     if (high or client.options.require_pushed_authorization_requests) and not arrival.pushed:
         raise OAuthError(

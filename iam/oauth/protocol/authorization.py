@@ -22,7 +22,6 @@ _MAX_AGE = re.compile(r"[0-9]{1,9}", re.ASCII)
 _NONCE_LENGTH_MAX = 255  # the column's
 _STATE_LENGTH_MAX = 4096
 _UNSUPPORTED = {
-    "request": "request_not_supported",
     "request_uri": "request_uri_not_supported",
     "registration": "registration_not_supported",
 }

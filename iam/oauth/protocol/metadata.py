@@ -64,7 +64,9 @@ def build_metadata(
         "claims_supported": list(SUPPORTED_CLAIMS),
         "claims_parameter_supported": False,
         "require_pushed_authorization_requests": False,  # a client can be set so, the service asks nobody
-        "request_parameter_supported": False,
+        "request_parameter_supported": True,
+        "request_object_signing_alg_values_supported": list(ALGORITHMS),
+        "require_signed_request_object": False,  # as above
         "request_uri_parameter_supported": False,
         "backchannel_logout_supported": True,
         "backchannel_logout_session_supported": True,

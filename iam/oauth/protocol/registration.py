@@ -20,6 +20,7 @@ from .jose import ALGORITHMS
 from .metadata import GRANT_TYPES
 from .mtls import SUBJECT_FIELDS
 from .options import CHECKS, ClientOptions, check_options
+from .profiles import missing
 from .redirects import origin, problem_with
 from .registered_proofs import check_key_address, check_keys, check_proofs
 from .subjects import sector_of
@@ -34,7 +35,10 @@ BUILT_OPTIONS = frozenset(
         "dpop_bound_access_tokens",
         "frontchannel_logout_session_required",
         "frontchannel_logout_uri",
+        "profile",
+        "request_object_signing_alg",
         "require_pushed_authorization_requests",
+        "require_signed_request_object",
         "resource_uri",
         "resources",
         "rotation_critical",
@@ -100,10 +104,19 @@ class ClientMetadata:
 
 
 def check_metadata(given: Any) -> ClientMetadata:  # Any: JSON from outside
-    """Return checked metadata; names beginning with `_` are comments.
+    """Return checked metadata that holds its own profile; names beginning with `_` are comments.
 
     Raises: MetadataError.
     """
+    metadata = read_metadata(given)
+    problems = missing(metadata, metadata.options.profile)
+    if problems:
+        raise MetadataError(f"profile {metadata.options.profile}: {' '.join(problems)}")
+    return metadata
+
+
+def read_metadata(given: Any) -> ClientMetadata:  # Any: JSON from outside
+    """Return metadata of which each field is right by itself. Raises: MetadataError."""
     if not isinstance(given, dict):
         raise MetadataError("each client must be a JSON object")
     value = {name: item for name, item in given.items() if not name.startswith("_")}

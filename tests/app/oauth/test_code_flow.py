@@ -83,7 +83,6 @@ def test_a01_authorize_unknown_client_or_address_is_a_page_never_a_redirect(worl
         ({"max_age": "-1"}, "invalid_request"),
         ({"max_age": "1e3"}, "invalid_request"),
         ({"max_age": "٣٠٠"}, "invalid_request"),
-        ({"request": "x.y.z"}, "request_not_supported"),
         ({"request_uri": "https://evil.example"}, "request_uri_not_supported"),
         ({"id_token_hint": "x.y.z"}, "invalid_request"),
         ({"nonce": "n" * 256}, "invalid_request"),
