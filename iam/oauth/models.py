@@ -1,9 +1,9 @@
 """What the provider remembers: clients, codes, token families, consents, keys.
 
 All six models of django-oauth-toolkit are swapped, because that cannot be done later
-(docs/adr/0003). Four of them are used: Client, Grant (authorization codes), DeviceGrant and AccessToken
-(opaque tokens). RefreshToken and IDToken stay empty: a
-refresh token is a position in a TokenFamily, and an ID token has no row.
+(docs/adr/0003). Four of them are used: Client, Grant (authorization codes), AccessToken (opaque
+tokens) and DeviceGrant. RefreshToken and IDToken stay empty: a refresh token is a position in a
+TokenFamily, and an ID token has no row.
 """
 
 import secrets
@@ -230,7 +230,18 @@ class Grant(AbstractGrant):
 
 
 class AccessToken(AbstractAccessToken):
-    """An opaque access token (next issue). A JWT access token has no row."""
+    """An opaque access token: its digest in `token_checksum`, and what a JWT would say. A JWT access token has no row.
+
+    `token` of the library stays empty: whoever reads the table, or a page of it, must not be able to use one (A20).
+    """
+
+    claims = models.JSONField(default=dict)
+
+    class Meta(AbstractAccessToken.Meta):
+        constraints: ClassVar = [
+            models.CheckConstraint(condition=Q(token=""), name="access_token_never_stored"),
+        ]
+        indexes: ClassVar = [models.Index(fields=["expires"], name="access_token_by_end")]
 
 
 class RefreshToken(AbstractRefreshToken):

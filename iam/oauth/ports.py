@@ -244,6 +244,20 @@ class Store(Protocol):
     def revoke_family(self, family_id: UUID, reason: str, now: datetime) -> None:
         """End a family, its refresh tokens and its access tokens. Idempotent."""
 
+    def insert_opaque(
+        self,
+        digest: str,
+        client: ClientFacts,
+        user_id: UUID | None,
+        claims: Mapping[str, Any],
+        expires_at: datetime,
+        now: datetime,
+    ) -> None:  # Any: JSON
+        """Store an opaque access token's digest, and what it stands for."""
+
+    def opaque_claims(self, digest: str) -> Mapping[str, Any] | None:  # Any: JSON
+        """Return what an opaque access token stands for, expired or not."""
+
     def revoke_token(self, jti: str, expires_at: datetime) -> None:
         """End one access token."""
 

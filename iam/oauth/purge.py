@@ -13,6 +13,7 @@ from iam.accounts.models import LoginSession
 
 from . import outbox
 from .models import (
+    AccessToken,
     DeviceGrant,
     Grant,
     KeySighting,
@@ -44,6 +45,7 @@ def purge(now: datetime) -> int:
             UsedIdentifier.objects.filter(expires_at__lt=now),
             LogoutDelivery.objects.filter(created_at__lt=now - outbox.KEPT),
             KeySighting.objects.filter(key__status=Status.RETIRED),
+            AccessToken.objects.filter(expires__lt=now),
             Grant.objects.filter(session__expires_at__lt=now),
             DeviceGrant.objects.filter(session=None, expires__lt=now - DEVICE_GRANTS_KEPT),
             DeviceGrant.objects.filter(session__expires_at__lt=now),

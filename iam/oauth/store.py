@@ -284,6 +284,38 @@ class DatabaseStore:
         )
         self.revoke_token(family_id.hex, now + ACCESS_TOKEN_LIFE + _DENYLIST_MARGIN)
 
+    def insert_opaque(
+        self,
+        digest: str,
+        client: ClientFacts,
+        user_id: UUID | None,
+        claims: Mapping[str, Any],
+        expires_at: datetime,
+        now: datetime,
+    ) -> None:
+        """Store an opaque access token; what ends it is what ends a JWT: counters and denylist, not this row."""
+        _execute(
+            "INSERT INTO oauth_accesstoken (token, token_checksum, expires, scope, resource, created, updated, claims,"
+            " user_id, application_id) VALUES ('', %(digest)s, %(expires)s, %(scope)s, '[]', %(now)s, %(now)s,"
+            " %(claims)s, %(user)s, %(client)s)",
+            {
+                "digest": digest,
+                "expires": expires_at,
+                "scope": claims["scope"],
+                "now": now,
+                "claims": json.dumps(claims),
+                "user": user_id,
+                "client": client.pk,
+            },
+        )
+
+    def opaque_claims(self, digest: str) -> Mapping[str, Any] | None:
+        """Read what an opaque access token stands for."""
+        row = _one(
+            "SELECT claims FROM oauth_accesstoken WHERE token_checksum = %(digest)s", {"digest": digest}
+        )
+        return dict(_json(row[0])) if row else None
+
     def revoke_token(self, jti: str, expires_at: datetime) -> None:
         """Put a token, or a family, on the denylist. Idempotent."""
         _execute(

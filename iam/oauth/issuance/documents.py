@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from iam.oauth.ports import Context, PersonFacts, State
+from iam.oauth.protocol import opaque_tokens
 from iam.oauth.protocol.audience import audience_of
 from iam.oauth.protocol.binding import Binding
 from iam.oauth.protocol.claims import (
@@ -73,7 +74,7 @@ def access_token(
     sid: str = "",
     context: Context | None = None,
 ) -> tuple[str, int]:
-    """Return a signed access token and the seconds that it lives.
+    """Return an access token, signed or opaque as its client is set, and the seconds that it lives.
 
     In: `binding` the key that the sender proved in this request.
     `jti` begins with the family, so that a denylist entry can end one token or all of a family. Spec: RFC 9068 §2.2.
@@ -108,7 +109,12 @@ def access_token(
             "acr": context.acr,
             "amr": list(context.amr),
         }
-    token = state.signing_key(ACCESS_TOKEN_ALG).sign(ACCESS_TOKEN_TYP, claims)
+    if client.options.access_token_format == "opaque":  # noqa: S105 -- a format's name
+        token = opaque_tokens.new_token()
+        person_id = clearance.person.user_id if clearance.person else None
+        state.store.insert_opaque(opaque_tokens.digest(token), client, person_id, claims, end, now)
+    else:
+        token = state.signing_key(ACCESS_TOKEN_ALG).sign(ACCESS_TOKEN_TYP, claims)
     return token, max(0, seconds(end) - seconds(now))
 
 

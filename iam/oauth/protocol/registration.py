@@ -28,6 +28,7 @@ from .subjects import sector_of
 # Options of `options.py` whose behaviour is built and tested; the others are refused by name.
 BUILT_OPTIONS = frozenset(
     {
+        "access_token_format",
         "authorization_signed_response_alg",
         "backchannel_logout_session_required",
         "backchannel_logout_uri",
