@@ -22,6 +22,7 @@ import django
 ORDER: dict[str, Any] = json.load(sys.stdin)
 django.setup()
 
+from django.conf import settings  # noqa: E402
 from django.db import close_old_connections, connection, transaction  # noqa: E402
 
 from directory.service import AccountStatus, Person  # noqa: E402
@@ -40,6 +41,7 @@ from iam.oauth.protocol.device import read_user_code  # noqa: E402
 from iam.oauth.protocol.messages import Answer, ErrorPage, Interaction, Request, Response  # noqa: E402
 from iam.oauth.registrations import Bounds, invite  # noqa: E402
 from iam.oauth.store import DatabaseStore  # noqa: E402
+from tests.proofs import Prover  # noqa: E402
 
 SECRET = "s" * 40
 CALLBACK = "https://web.example/cb"
@@ -100,12 +102,12 @@ def new_code(cookie: str) -> str:
     return parse_qs(urlsplit(dict(answer_to(asking(cookie)).headers)["Location"]).query)["code"][0]
 
 
-def post(path: str = "/token", **form: str) -> dict[str, Any]:
+def post(path: str = "/token", dpop: str = "", **form: str) -> dict[str, Any]:
     basic = base64.b64encode(f"web:{SECRET}".encode()).decode()
     answer = answer_to(
         Request(
             "POST", path, body=urlencode(form).encode(), content_type="application/x-www-form-urlencoded",
-            authorization=f"Basic {basic}",
+            authorization=f"Basic {basic}", dpop=dpop,
         )
     )  # fmt: skip
     value: dict[str, Any] = json.loads(answer.body)
@@ -116,8 +118,8 @@ def exchange(code: str) -> dict[str, Any]:
     return post(grant_type="authorization_code", code=code, redirect_uri=CALLBACK, code_verifier=VERIFIER)
 
 
-def refresh(token: str) -> dict[str, Any]:
-    return post(grant_type="refresh_token", refresh_token=token)
+def refresh(token: str, dpop: str = "") -> dict[str, Any]:
+    return post(grant_type="refresh_token", refresh_token=token, dpop=dpop)
 
 
 def sign_in(user: User) -> tuple[LoginSession, str]:
@@ -160,7 +162,7 @@ def begin(what: str) -> dict[str, str]:
     user = new_person(f"{what}-{time.time_ns()}")
     session, cookie = sign_in(user)
     begun = {"user": str(user.pk), "session": str(session.pk)}
-    if what in {"code", "refresh"}:
+    if what in {"code", "refresh", "proof"}:
         begun["code"] = new_code(cookie)
     if what == "pushed":
         begun |= {"cookie": cookie, "request_uri": post("/par", **WANTED)["request_uri"]}
@@ -171,8 +173,10 @@ def begin(what: str) -> dict[str, str]:
         begun |= register("POST", "/register", begun["invitation"], METADATA)
     if what in {"device", "waiting device"}:
         begun |= new_device(session, confirmed=what == "device")
-    if what == "refresh":
+    if what in {"refresh", "proof"}:
         begun["token"] = exchange(begun["code"])["refresh_token"]
+    if what == "proof":
+        begun["proof"] = Prover().proof("POST", f"{settings.IAM_ISSUER}/token", datetime.now(UTC))
     return begun
 
 
@@ -182,6 +186,7 @@ def race() -> list[str]:
     acts: dict[str, Callable[[], str]] = {
         "exchange": lambda: _outcome(exchange(given["code"])),
         "refresh": lambda: _outcome(refresh(given["token"])),
+        "prove": lambda: _outcome(refresh(given["token"], given["proof"])),
         "visit": lambda: visit(given["cookie"], given["request_uri"]),
         "register": lambda: _client(register("POST", "/register", given["invitation"], METADATA)),
         "change": lambda: _client(

@@ -3,13 +3,16 @@
 import base64
 import json
 from datetime import timedelta
+from urllib.parse import urlencode
 
 import pytest
 
+from iam.accounts import cookies
 from iam.oauth.clients import apply_all
 from iam.oauth.models import TokenFamily, UsedIdentifier
 from iam.oauth.protocol.dpop import NONCE_WINDOW
 from iam.oauth.protocol.messages import Request, Response
+from iam.oauth.protocol.pkce import challenge_of
 from tests.proofs import Prover, private_key
 
 from .conftest import CLIENTS, ISSUER, SECRET, World, answer_of, claims_of
@@ -191,6 +194,51 @@ def test_a07_code_bound_to_a_key_is_not_exchanged_without_it(prover: Prover | No
     assert error_of(world.exchange(code)) == "invalid_grant"
     world.prover = ME
     assert world.exchange(code).status == 200  # and the thief has not used it up
+
+
+@pytest.mark.spec("RFC 9449", "10.1", "a request pushed with a proof binds its code to the key")
+def test_request_pushed_with_a_proof_binds_the_code(bound: World) -> None:
+    code = pushed_code(bound)
+
+    bound.prover = THIEF
+    assert error_of(bound.exchange(code)) == "invalid_grant"
+    bound.prover = ME
+    assert bound.exchange(code).status == 200
+
+
+def pushed_code(world: World, **changes: str) -> str:
+    pushed = push(world, **changes)
+    assert pushed.status == 201, pushed.body
+    asked = {"client_id": "web", "request_uri": json.loads(pushed.body)["request_uri"]}
+    answer = world.ask(
+        Request("GET", "/authorize", query=urlencode(asked), cookies={cookies.SESSION: world.cookie})
+    )
+    return answer_of(answer)["code"]
+
+
+def push(world: World, **changes: str) -> Response:
+    return world.post(
+        "/par", response_type="code", redirect_uri="https://web.example/cb", scope="openid",
+        code_challenge=challenge_of(world.verifier), code_challenge_method="S256", **changes,
+    )  # fmt: skip
+
+
+@pytest.mark.spec("RFC 9449", "10.1", "dpop_jkt that is not the key of the proof is refused")
+def test_request_pushed_with_a_proof_and_another_dpop_jkt_is_refused(bound: World) -> None:
+    assert error_of(push(bound, dpop_jkt=THIEF.jkt)) == "invalid_request"
+    assert push(bound, dpop_jkt=ME.jkt).status == 201
+
+
+def test_request_pushed_with_a_proof_used_before_is_refused(world: World) -> None:
+    world.prover = Prover(ME.key)
+    proof = ME.proof("POST", f"{ISSUER}/par", world.now)
+    world.prover.proof = lambda *args: proof  # type: ignore[method-assign]
+
+    assert push(world).status == 201
+    again = push(world)
+
+    assert (again.status, error_of(again)) == (400, "invalid_dpop_proof")
+    assert dict(again.headers)["DPoP-Nonce"]
 
 
 @pytest.mark.parametrize("text", ["x", "a" * 44, "%00"])

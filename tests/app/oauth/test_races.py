@@ -118,6 +118,18 @@ def test_a15_fifty_refreshes_with_one_token_give_one_successor_to_all(track: Tra
     assert track.ask("refresh", token=given["token"]) == "invalid_grant"
 
 
+@pytest.mark.spec("RFC 9449", "11.1", "one proof used fifty times at once is accepted once")
+def test_a15_fifty_uses_of_one_dpop_proof_give_tokens_once(track: Track) -> None:
+    given = track.ask("begin", what="proof")
+
+    outcomes = track.race("prove", given)
+
+    won = [outcome for outcome in outcomes if outcome.startswith("rt_")]
+    assert len(won) == 1
+    assert Counter(outcomes) == {won[0]: 1, "invalid_dpop_proof": 49}
+    assert track.ask("look", given=given)["families"] == [{"position": 1, "revoked": False, "reason": ""}]
+
+
 def test_a08_fifty_uses_of_one_pushed_request_give_one_code(track: Track) -> None:
     given = track.ask("begin", what="pushed")
 
