@@ -149,6 +149,24 @@ def tellings(session_id: UUID) -> tuple[Telling, ...]:
     return tuple(Telling(row.client.client_id, _progress(row)) for row in rows)
 
 
+def front_channel_clients(session_id: UUID) -> tuple[tuple[str, str, str], ...]:
+    """Return (client id, address, sid) of the applications that only the browser can tell."""
+    joined = SessionClient.objects.filter(
+        session_id=session_id, client__enabled=True, client__options__has_key="frontchannel_logout_uri"
+    ).select_related("client")
+    return tuple(
+        (row.client.client_id, row.client.options["frontchannel_logout_uri"], row.sid)
+        for row in joined.order_by("pk")
+    )
+
+
+def is_anyone_to_tell(session_id: UUID, but: str = "") -> bool:
+    """Say whether an application other than the client `but` must learn of the end of a session."""
+    return any(one.client_id != but for one in tellings(session_id)) or any(
+        client_id != but for client_id, _, _ in front_channel_clients(session_id)
+    )
+
+
 def _progress(row: LogoutDelivery) -> Progress:
     if row.told_at is not None:
         return Progress.TOLD

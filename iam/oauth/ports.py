@@ -377,6 +377,9 @@ class State(Protocol):
     def end_session(self, session_id: UUID, reason: str, request_id: str, source: str, now: datetime) -> bool:
         """End a session and everything issued in it, with its audit event. False when it had ended before."""
 
+    def others_to_tell(self, session_id: UUID, client: ClientFacts) -> bool:
+        """Say whether an application other than this client's must learn of the end of a session."""
+
     def record(
         self,
         action: str,

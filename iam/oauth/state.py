@@ -26,7 +26,7 @@ from iam.accounts.services import end_session, find_live_session
 from iam.audit.record import Event, Outcome, record, tally
 from iam.audit.tags import Action
 
-from . import client_authorities, client_keys, keyring, sightings
+from . import client_authorities, client_keys, keyring, outbox, sightings
 from .device_store import DatabaseDevices
 from .facts import client_facts
 from .models import Client, Consent, Installation
@@ -248,6 +248,10 @@ class DatabaseState:
     def end_session(self, session_id: UUID, reason: str, request_id: str, source: str, now: datetime) -> bool:
         """End a session."""
         return end_session(session_id, reason=reason, now=now, request_id=request_id, source=source)
+
+    def others_to_tell(self, session_id: UUID, client: ClientFacts) -> bool:
+        """Say whether another application must learn of the end of a session."""
+        return outbox.is_anyone_to_tell(session_id, client.client_id)
 
     def record(
         self,

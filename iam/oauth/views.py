@@ -7,7 +7,6 @@ pages that are protected, and logout without an application's proof asks on such
 from datetime import UTC, datetime
 
 from django.conf import settings
-from django.core import signing
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
@@ -31,9 +30,9 @@ from .protocol.messages import (
 )
 from .protocol.mtls import certificate_from_proxy
 from .protocol.resources import RESOURCES, metadata_address
+from .signout import Wish, leave, seal_wish
 from .state import DatabaseState
 
-RETURN_SALT = "iam.oauth.logout-return"
 # These answer from memory and write nothing; a transaction would only cost them time.
 _WITHOUT_TRANSACTION = frozenset(
     {
@@ -89,12 +88,13 @@ def send(http: HttpRequest, answer: Answer, now: datetime) -> HttpResponse:
         case Response() | FormPost() | ErrorPage():
             return final(http, answer)
         case Interaction(need=Need.CONFIRM_LOGOUT):
-            to = signing.dumps(answer.return_to, salt=RETURN_SALT) if answer.return_to else ""
+            to = seal_wish(Wish(answer.return_to, answer.ui_locales, answer.session))
             return HttpResponseRedirect(reverse("portal:sign_out") + (f"?to={to}" if to else ""), status=303)
         case Interaction(need=Need.SIGNED_OUT):
-            response: HttpResponse = HttpResponseRedirect(reverse("portal:signed_out"), status=303)
-            response.delete_cookie(cookies.SESSION, path="/", samesite="Lax")
-            return response
+            but = answer.client.client_id if answer.client and answer.session else ""
+            return leave(
+                http, answer.session, return_to=answer.return_to, ui_locales=answer.ui_locales, but=but
+            )
         case Interaction():
             return _begin_flow(http, answer, now)
 

@@ -4,7 +4,7 @@ import contextlib
 import ipaddress
 import re
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
@@ -129,7 +129,8 @@ class PageHeadersMiddleware:
     """Say to the browser what a page of ours may do: nothing but be read and sent back to us.
 
     A view adds to `request.form_targets` where its forms may lead in the end: Chromium applies `form-action` to
-    every redirect that follows a post (https://github.com/w3c/webappsec-csp/issues/8).
+    every redirect that follows a post (https://github.com/w3c/webappsec-csp/issues/8); to `request.frame_targets`
+    what it frames, which only the signed-out page does.
     """
 
     def __init__(self, get_response: Handler) -> None:
@@ -138,14 +139,17 @@ class PageHeadersMiddleware:
     def __call__(self, request: HttpRequest) -> HttpResponse:
         """Add the headers; an answer of the protocol keeps what its endpoint said."""
         request.form_targets = []  # type: ignore[attr-defined]
+        request.frame_targets = []  # type: ignore[attr-defined]
         response = self.get_response(request)
         if response.status_code == HTTPStatus.METHOD_NOT_ALLOWED and not response.content:
             response = _explained(request, response["Allow"])
         if not response.get("Content-Type", "").startswith("text/html"):
             response.setdefault("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
             return response
-        targets = request.form_targets  # type: ignore[attr-defined]
-        response["Content-Security-Policy"] = content_security_policy(targets)
+        response["Content-Security-Policy"] = content_security_policy(
+            request.form_targets,  # type: ignore[attr-defined]
+            request.frame_targets,  # type: ignore[attr-defined]
+        )
         response["Permissions-Policy"] = (
             "camera=(), geolocation=(), microphone=(), payment=(), usb=(), publickey-credentials-get=(self)"
         )
@@ -160,12 +164,13 @@ def _explained(request: HttpRequest, allowed: str) -> HttpResponse:
     return response
 
 
-def content_security_policy(targets: list[str]) -> str:
-    """Return the policy of a page whose forms may end at these addresses."""
+def content_security_policy(targets: Sequence[str], frames: Sequence[str] = ()) -> str:
+    """Return the policy of a page whose forms may end at, and that may frame, these addresses and no others."""
     sources = " ".join(dict.fromkeys(["'self'", *(form_source(target) for target in targets)]))
+    framed = " ".join(dict.fromkeys(form_source(frame) for frame in frames))
     return (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
-        f"form-action {sources}; frame-ancestors 'none'; base-uri 'none'"
+        f"form-action {sources}; {f'frame-src {framed}; ' if framed else ''}frame-ancestors 'none'; base-uri 'none'"
     )
 
 

@@ -3,7 +3,6 @@
 from datetime import UTC, datetime, timedelta
 
 from django.conf import settings
-from django.core import signing
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
@@ -20,10 +19,17 @@ from iam.accounts.models import LoginSession
 from iam.accounts.services import end_session, find_live_session
 from iam.audit.facts import facts_of
 from iam.login.language import keep_choice, settle_language
+from iam.oauth.signout import (
+    WAIT_SECONDS,
+    Wish,
+    front_channels,
+    leave,
+    read_farewell,
+    read_wish,
+    report,
+    signed_out_page,
+)
 from iam.oauth.state import DatabaseState
-from iam.oauth.views import RETURN_SALT
-
-RETURN_SECONDS = 1800
 
 
 def _session(request: HttpRequest, now: datetime) -> LoginSession | None:
@@ -79,14 +85,20 @@ def language(request: HttpRequest) -> HttpResponse:
 
 @require_http_methods(["GET", "POST"])
 def sign_out(request: HttpRequest) -> HttpResponse:
-    """Ask whether to sign out, and do it: a link of anybody else's could not."""
+    """Ask whether to sign out, and do it: a link of anybody else's could not.
+
+    Not asked: a browser whose application brought proof that this very session is its own (endpoints/logout.py),
+    and one in which nobody is signed in.
+    """
     now = datetime.now(UTC)
     session = _session(request, now)
-    settle_language(request, session.user.language if session else "")
-    target = _return_to(request.POST.get("to", "") or request.GET.get("to", ""))
-    if request.method == "GET":
-        if target:
-            request.form_targets.append(target)  # type: ignore[attr-defined]
+    sealed = request.POST.get("to", "") or request.GET.get("to", "")
+    wish = read_wish(sealed)
+    settle_language(request, session.user.language if session else "", wish.ui_locales)
+    proven = session is not None and wish.session == session.pk
+    if request.method == "GET" and not proven and (session is not None or wish == Wish()):
+        if wish.return_to:
+            request.form_targets.append(wish.return_to)  # type: ignore[attr-defined]
         return render(request, "portal/sign_out.html", {"to": request.GET.get("to", ""), "session": session})
     facts = facts_of(request)
     if session is not None:
@@ -94,23 +106,50 @@ def sign_out(request: HttpRequest) -> HttpResponse:
             end_session(
                 session.pk, reason="signed_out", now=now, request_id=facts.request_id, source=facts.address
             )
-    response = HttpResponseRedirect(target or reverse("portal:signed_out"), status=303)
-    cookies.end_session(response)
-    return response
+    return leave(
+        request,
+        session.pk if session else None,
+        return_to=wish.return_to,
+        ui_locales=wish.ui_locales,
+    )
 
 
-def _return_to(signed: str) -> str:
-    """Return the application's address that the logout endpoint checked and signed, or ""."""
-    try:
-        return str(signing.loads(signed, salt=RETURN_SALT, max_age=RETURN_SECONDS)) if signed else ""
-    except signing.BadSignature:
-        return ""
+# The page looks again by itself while an application is being told; the first attempt ends within seconds.
+LOOKS_MAX = 4
+LOOK_AGAIN_SECONDS = 2
 
 
 @require_http_methods(["GET"])
 def signed_out(request: HttpRequest) -> HttpResponse:
-    """Say that nobody is signed in here."""
-    return render(request, "portal/signed_out.html")
+    """Say that nobody is signed in here, and which applications do not know it yet; then lead back, where all do."""
+    sealed = request.GET.get("h", "")
+    farewell = read_farewell(sealed, cookies.browser_of(request)) if sealed else None
+    if farewell is None:
+        return render(request, "portal/signed_out.html")
+    tongue = settle_language(request, farewell.language, farewell.ui_locales)
+    look = min(int(given), LOOKS_MAX) if (given := request.GET.get("look", "")) in _LOOKS else 0
+    frames = front_channels(farewell) if look == 0 else ()
+    # A page with frames comes at once: they are what some applications are told by.
+    news = report(farewell, tongue, 0.0 if frames else WAIT_SECONDS)
+    if farewell.return_to and news.all_know and not frames:
+        response = HttpResponse(status=303)
+        response["Location"] = farewell.return_to
+        response["Referrer-Policy"] = "no-referrer"
+        return response
+    request.frame_targets.extend(frames)  # type: ignore[attr-defined]
+    goes_on = look < LOOKS_MAX and bool(news.being_told or (frames and farewell.return_to))
+    context = {
+        "news": news,
+        "frames": frames,
+        "next": signed_out_page(sealed, look + 1) if goes_on else "",
+        "again": "" if news.all_know else signed_out_page(sealed, LOOKS_MAX),
+        "seconds": LOOK_AGAIN_SECONDS,
+        "return_to": farewell.return_to,
+    }
+    return render(request, "portal/signed_out.html", context)
+
+
+_LOOKS = frozenset(str(number) for number in range(LOOKS_MAX + 1))
 
 
 # -- errors -------------------------------------------------------------------------------------------------------

@@ -40,7 +40,7 @@ PEOPLE = (
     *(TestPerson(f"load{n:02}", f"Load {n}", f"حمل {n}", "TEST", "en", totp=False) for n in range(1, 9)),
     *(TestPerson(f"crowd{n:02}", f"Crowd {n}", f"حشد {n}", "GVA", "en") for n in range(1, 25)),
     *(TestPerson(f"desk{n:02}", f"Desk {n}", f"مكتب {n}", "GVA", "en") for n in range(1, 31)),
-    *(TestPerson(f"plain{n:02}", f"Plain {n}", f"بسيط {n}", "TEST", "en", totp=False) for n in range(1, 25)),
+    *(TestPerson(f"plain{n:02}", f"Plain {n}", f"بسيط {n}", "TEST", "en", totp=False) for n in range(1, 31)),
 )
 
 CLIENTS: list[dict[str, Any]] = [

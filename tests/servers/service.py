@@ -75,6 +75,11 @@ def running(kind: str) -> Iterator[Service]:
             cwd=ROOT, env=environment, stdout=stack.enter_context((folder / "service.log").open("wb")), stderr=subprocess.STDOUT,
         )  # fmt: skip
         stack.callback(_stop, process)
+        deliverer = subprocess.Popen(
+            [sys.executable, "manage.py", "deliver"], cwd=ROOT, env=environment,
+            stdout=stack.enter_context((folder / "deliver.log").open("wb")), stderr=subprocess.STDOUT,
+        )  # fmt: skip
+        stack.callback(_stop, deliverer)
         service = Service(environment["IAM_ISSUER"], environment, directory, folder)
         _wait(service, process)
         yield service
@@ -117,6 +122,7 @@ def _environment(folder: Path, port: int, directory: slapd.Server) -> dict[str, 
         "IAM_LDAP_BIND_DN": directory.service_dn,
         "IAM_LDAP_BIND_PASSWORD": directory.service_password,
         "IAM_LDAP_BASE_DN": directory.base_dn,
+        "IAM_OUTBOUND_ALLOW": "127.0.0.1 localhost ::1",
         # Most tests fail more often from one address than people would. A test of the delays comes from 127.0.0.2
         # or another address of the loopback network, which is no different from a stranger's.
         "IAM_THROTTLE_EXEMPT_NETWORKS": "127.0.0.1/32",

@@ -2,12 +2,22 @@
 
 from datetime import datetime
 
+from iam.oauth import issuance
 from iam.oauth.ports import State
 from iam.oauth.protocol.errors import OAuthError, Unshowable
 from iam.oauth.protocol.jose import BadToken, Verified, verify
-from iam.oauth.protocol.messages import Answer, ClientFacts, Interaction, Need, Request, Response, redirect
-from iam.oauth.protocol.parameters import Parameters, parse, parse_form
-from iam.oauth.protocol.redirects import is_registered
+from iam.oauth.protocol.messages import (
+    Answer,
+    ClientFacts,
+    Interaction,
+    Need,
+    Request,
+    Response,
+    SessionFacts,
+    redirect,
+)
+from iam.oauth.protocol.metadata import LANGUAGES
+from iam.oauth.protocol.parameters import Parameters, parse, parse_form, words
 
 SESSION_COOKIE = "session"
 
@@ -25,21 +35,34 @@ def logout(request: Request, state: State, now: datetime) -> Answer:
     hint = _hint(state, parameters)
     client = _client(state, parameters, hint)
     return_to = _return_address(parameters, client)
-    session = state.browser_session(request.cookies, now)
-    if session is None:
-        return after_logout(client, return_to)
+    locales = _locales(parameters)
     sid = str(hint.claims.get("sid", "")) if hint else ""
-    if client is None or not sid or state.store.session_of_sid(sid, client) != session.id:
+    hinted = state.store.session_of_sid(sid, client) if client and sid else None
+    session = state.browser_session(request.cookies, now)
+    if session is None and request.method == "POST":
+        # Browsers send no cookie of ours with a form of another site (SameSite): whether somebody is signed in here
+        # shows only on our own page. The hint's proof goes with the browser, so that nothing is asked twice.
+        return Interaction(
+            Need.CONFIRM_LOGOUT, client, return_to=return_to, ui_locales=locales,
+            session=None if "logout_hint" in parameters else hinted,
+        )  # fmt: skip
+    if session is None:
+        return _after(client, return_to, locales)
+    if client is None or hinted != session.id or not _is_meant(state, parameters, client, session):
         # Without proof that the session is this application's, a link of anybody could sign people out.
-        return Interaction(Need.CONFIRM_LOGOUT, client, return_to=return_to)
+        return Interaction(Need.CONFIRM_LOGOUT, client, return_to=return_to, ui_locales=locales)
     state.end_session(session.id, "signed_out", request.request_id, request.source, now)
-    return after_logout(client, return_to)
+    if not return_to or state.others_to_tell(session.id, client):
+        return Interaction(
+            Need.SIGNED_OUT, client, return_to=return_to, ui_locales=locales, session=session.id
+        )
+    return _after(client, return_to, locales)
 
 
-def after_logout(client: ClientFacts | None, return_to: str) -> Response | Interaction:
-    """Return to the application, or show that the person is signed out."""
+def _after(client: ClientFacts | None, return_to: str, locales: tuple[str, ...]) -> Response | Interaction:
+    """Return to the application, or show that nobody is signed in any more."""
     if not return_to:
-        return Interaction(Need.SIGNED_OUT, client)
+        return Interaction(Need.SIGNED_OUT, client, ui_locales=locales)
     response = redirect(return_to, {})
     return Response(response.status, response.headers, response.body, (SESSION_COOKIE,))
 
@@ -56,6 +79,25 @@ def _hint(state: State, parameters: Parameters) -> Verified | None:
     if verified.typ != "JWT" or verified.claims.get("iss") != state.issuer:
         return None
     return verified
+
+
+def _is_meant(state: State, parameters: Parameters, client: ClientFacts, session: SessionFacts) -> bool:
+    """Say whether `logout_hint`, if there is one, names who is signed in: by login name, address or identifier.
+
+    The meaning is ours to choose; a hint that names somebody else makes us ask. Spec: RP-Initiated Logout §2.
+    """
+    hint = parameters.get("logout_hint")
+    if hint is None:
+        return True
+    person = state.person(session.user_id)
+    names = (person.login, person.email, issuance.subject_for(state, client, person.sub))
+    return hint.casefold() in {name.casefold() for name in names if name}
+
+
+def _locales(parameters: Parameters) -> tuple[str, ...]:
+    """Return those of the wanted languages that we speak; a region is no reason not to. Spec: OIDC Core §3.1.2.1."""
+    wanted = (tag.partition("-")[0].lower() for tag in words(parameters.get("ui_locales", "")))
+    return tuple(dict.fromkeys(tag for tag in wanted if tag in LANGUAGES))
 
 
 def _client(state: State, parameters: Parameters, hint: Verified | None) -> ClientFacts | None:
@@ -76,7 +118,7 @@ def _return_address(parameters: Parameters, client: ClientFacts | None) -> str:
         raise Unshowable(
             "invalid_request", "post_logout_redirect_uri needs client_id or a valid id_token_hint."
         )
-    if not is_registered(uri, client.post_logout_redirect_uris):
+    if uri not in client.post_logout_redirect_uris:
         raise Unshowable(
             "invalid_request",
             "post_logout_redirect_uri is not registered for this client.",

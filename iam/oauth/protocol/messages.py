@@ -236,8 +236,11 @@ class Interaction:
     requirement: Requirement | None = None
     reason: str = ""
     consent_scopes: tuple[str, ...] = ()
-    # Sign-out only: where to go afterwards, already checked, and the client's name.
+    # Sign-out only: where to go afterwards, already checked; the languages that the client asked for; the session
+    # that ended (SIGNED_OUT), or that the client's hint proves to be its own (CONFIRM_LOGOUT).
     return_to: str = ""
+    ui_locales: tuple[str, ...] = ()
+    session: UUID | None = None
 
 
 # What an application gets in the end.

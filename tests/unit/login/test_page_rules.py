@@ -235,6 +235,14 @@ def test_policy_names_each_target_once_and_nothing_runs():
         "form-action 'self' https://a.example https://b.example; frame-ancestors 'none'; base-uri 'none'"
     )
     assert "unsafe" not in content_security_policy([])
+    assert "frame-src" not in policy
+
+
+def test_policy_of_a_page_with_frames_names_their_origins_and_no_others():
+    policy = content_security_policy([], ["https://a.example/out?sid=1", "https://b.example:8443/out"])
+
+    assert "frame-src https://a.example https://b.example:8443; " in policy
+    assert "form-action 'self'; " in policy
 
 
 def headers_of(response: HttpResponse) -> HttpResponse:
