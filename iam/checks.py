@@ -1,6 +1,7 @@
 """System checks: a wrong or unsafe setting stops the start (iam.E…), or fails `check --deploy`.
 
-Each says what to do. The list stands in docs/settings.md.
+Each says what to do. The list stands in docs/settings.md. A server's entry point calls `require_sound`, because
+Django runs its checks for commands only.
 """
 
 import ipaddress
@@ -10,9 +11,12 @@ from urllib.parse import urlsplit
 
 from cryptography import x509
 from django.conf import settings
-from django.core.checks import CheckMessage, Error, Tags, register
+from django.core.checks import ERROR, CheckMessage, Error, Tags, register
 from django.core.checks import Warning as CheckWarning
+from django.core.checks.registry import registry
+from django.db import DatabaseError, connections
 
+from iam.oauth import keyring
 from iam.oauth.protocol.outbound_rules import read_rules
 from iam.settings import Mode
 
@@ -77,6 +81,51 @@ def secrets_present(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
             )
         )
     return found
+
+
+@register(Tags.security)
+def pkcs11_token(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """Refuse half a PKCS#11 token: its module, its label and its PIN go together."""
+    module, label, pin = settings.IAM_PKCS11_MODULE, settings.IAM_PKCS11_TOKEN_LABEL, settings.IAM_PKCS11_PIN
+    if not (module or label or pin):
+        return []
+    if not (module and label and pin):
+        text = "IAM_PKCS11_MODULE, IAM_PKCS11_TOKEN_LABEL and IAM_PKCS11_PIN go together; one is missing."
+    elif not Path(module).is_file():
+        text = f"IAM_PKCS11_MODULE names {module}, which is no file."
+    else:
+        return []
+    return [Error(text, hint="Set all three, or none. See docs/keys.md.", id="iam.E020")]
+
+
+@register(Tags.database, deploy=True)
+def key_store(app_configs: Any, databases: Any = None, **kwargs: Any) -> list[CheckMessage]:
+    """Try every signing key: one that is missing, damaged or does not sign stops the start (F11)."""
+    if not databases:
+        return []
+    try:
+        problems = keyring.problems()
+    except DatabaseError as problem:
+        problems = [f"The signing keys cannot be read from the database: {problem}".rstrip()]
+    return [
+        Error(text, hint="See docs/keys.md, when the service does not start.", id="iam.E021")
+        for text in problems
+    ]
+
+
+def require_sound() -> None:
+    """Refuse to start, with the exact reasons, when a setting is wrong or the signing keys are not all there.
+
+    Raises: SystemExit. What only `check --deploy` judges does not stop a start, the key store apart.
+    """
+    ours = [check for check in registry.get_checks() if check.__module__ == __name__]
+    found = [message for check in ours for message in check(app_configs=None, databases=None)]
+    errors = [message for message in found if message.level >= ERROR]
+    if not errors:  # without sound settings the keys could not even be read
+        errors = key_store(app_configs=None, databases=["default"])
+        connections.close_all()  # a server may fork afterwards
+    if errors:
+        raise SystemExit("\n".join(["The service does not start:", *(str(error) for error in errors)]))
 
 
 @register(Tags.database)

@@ -1,6 +1,7 @@
-"""The entry point of a server: `iam.wsgi:application`."""
+"""The entry point of a server: `iam.wsgi:application`. Importing this starts nothing; asking for it does."""
 
 import os
+from functools import cache
 from typing import Any
 
 import django
@@ -31,4 +32,20 @@ class Handler(WSGIHandler):
 
 
 django.setup(set_prefix=False)
-application = Handler()
+
+
+def start() -> Handler:
+    """Return the application, once settings and signing keys are found sound. Raises: SystemExit with the reasons."""
+    from iam.checks import require_sound
+    from iam.oauth import sightings
+
+    require_sound()
+    sightings.serve()
+    return Handler()
+
+
+@cache
+def __getattr__(name: str) -> Handler:
+    if name == "application":
+        return start()
+    raise AttributeError(name)
