@@ -20,7 +20,9 @@ from .models import Client, ClientRegistration
 from .protocol.claims import PERSON_SCOPES
 from .protocol.client_auth import SECRET_METHODS
 from .protocol.fields import MetadataError
-from .protocol.registration import ClientMetadata, check_metadata
+from .protocol.options import PROFILES
+from .protocol.profiles import missing
+from .protocol.registration import ClientMetadata, check_metadata, read_metadata
 from .secretbox import client_secret_digest
 from .versions import touch
 
@@ -174,6 +176,16 @@ def _application(code: str | None) -> Application | None:
         known = ", ".join(Application.objects.order_by("code").values_list("code", flat=True)) or "none yet"
         raise MetadataError(f"application: there is no {code!r} (known: {known})")
     return application
+
+
+def lacks(client: Client) -> dict[str, list[str]]:
+    """Return what a client's registration lacks for each profile, in sentences; [] where it holds it."""
+    try:
+        metadata = read_metadata(describe(client))
+    except MetadataError as problem:  # written by another release, or by hand
+        sentence = f"The registration is not right in itself: {problem}."
+        return {profile: [sentence] for profile in PROFILES}
+    return {profile: missing(metadata, profile) for profile in PROFILES}
 
 
 def describe(client: Client) -> dict[str, Any]:  # Any: JSON

@@ -9,18 +9,25 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from iam.management import invitations
-from iam.oauth.clients import Applied, apply_all, describe
+from iam.oauth.clients import Applied, apply_all, describe, lacks
 from iam.oauth.models import Client
 from iam.oauth.protocol.fields import MetadataError
+from iam.oauth.protocol.options import stored_options
+
+# What a profile is for, to somebody who does not know its name.
+PROFILE_TITLES = {
+    "standard": "RFC 9700, what every application needs",
+    "high": "FAPI 2.0 with signed messages, for payments and the like",
+}
 
 
 class Command(BaseCommand):
     """Create, change and look at clients; invite others to register theirs."""
 
-    help = "Create or change clients from a JSON array (names of RFC 7591), list them, show one."
+    help = "Create or change clients from a JSON array (names of RFC 7591), list them, show or check one."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Declare apply, list and show."""
+        """Declare apply, list, show and check, and the invitations."""
         actions = parser.add_subparsers(dest="action", required=True)
         apply = actions.add_parser("apply", help="create or change clients from a file; all or none")
         apply.add_argument("file", metavar="FILE.json", help="a JSON array; - reads standard input")
@@ -28,6 +35,11 @@ class Command(BaseCommand):
         actions.add_parser("list", help="list the clients")
         show = actions.add_parser("show", help="print one client's metadata, without its secret")
         show.add_argument("client_id")
+        check = actions.add_parser(
+            "check", help="say what a client lacks for each profile; status 1 when it does not hold its own"
+        )
+        check.add_argument("client_id")
+        check.add_argument("--json", action="store_true", help="print it as JSON")
         invitations.add_arguments(actions)
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -39,6 +51,8 @@ class Command(BaseCommand):
                 self._list()
             case "show":
                 self._show(options["client_id"])
+            case "check":
+                self._check(options["client_id"], as_json=options["json"])
             case action if action in invitations.ACTIONS:
                 invitations.handle(action, options, self.stdout)
 
@@ -89,10 +103,34 @@ class Command(BaseCommand):
             )
 
     def _show(self, client_id: str) -> None:
-        client = Client.objects.select_related("application").filter(client_id=client_id).first()
-        if client is None:
-            raise CommandError(f"There is no client {client_id!r}; `client list` names them.")
-        self.stdout.write(json.dumps(describe(client), indent=2, ensure_ascii=False))
+        self.stdout.write(json.dumps(describe(_named(client_id)), indent=2, ensure_ascii=False))
+
+    def _check(self, client_id: str, *, as_json: bool) -> None:
+        client = _named(client_id)
+        own = stored_options(client.options).profile
+        found = lacks(client)
+        if as_json:
+            shown = {"client_id": client_id, "profile": own, "missing": found}
+            self.stdout.write(json.dumps(shown, indent=2, ensure_ascii=False))
+        else:
+            self.stdout.write(f"{client_id} ({client.name}): its profile is {own}.")
+            for profile, sentences in found.items():
+                self._print_profile(profile, sentences)
+        if found[own]:
+            raise CommandError(f"{client_id} does not hold its own profile, {own}: see what is missing.")
+
+    def _print_profile(self, profile: str, sentences: list[str]) -> None:
+        count = {0: "nothing is", 1: "1 thing is"}.get(len(sentences), f"{len(sentences)} things are")
+        self.stdout.write(f"\n{profile} ({PROFILE_TITLES[profile]}): {count} missing.")
+        for number, sentence in enumerate(sentences, 1):
+            self.stdout.write(f"  {number}. {sentence}")
+
+
+def _named(client_id: str) -> Client:
+    client = Client.objects.select_related("application").filter(client_id=client_id).first()
+    if client is None:
+        raise CommandError(f"There is no client {client_id!r}; `client list` names them.")
+    return client
 
 
 def _shown(value: Any) -> str:  # Any: JSON
