@@ -187,7 +187,7 @@ MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
-    "django.middleware.gzip.GZipMiddleware",
+    "iam.portal.middleware.PageGZipMiddleware",
     "iam.portal.middleware.LanguageMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "iam.portal.middleware.PageHeadersMiddleware",

@@ -2,7 +2,7 @@
 
 import os
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 import django
 from django.core.handlers.wsgi import WSGIHandler, WSGIRequest
@@ -33,19 +33,21 @@ class Handler(WSGIHandler):
 
 django.setup(set_prefix=False)
 
+from iam.oauth.fastpath import Application, FastPath  # noqa: E402 -- models can be imported only now
 
-def start() -> Handler:
+
+def start() -> FastPath:
     """Return the application, once settings and signing keys are found sound. Raises: SystemExit with the reasons."""
     from iam.checks import require_sound
     from iam.oauth import sightings
 
     require_sound()
     sightings.serve()
-    return Handler()
+    return FastPath(cast("Application", Handler()))
 
 
 @cache
-def __getattr__(name: str) -> Handler:
+def __getattr__(name: str) -> FastPath:
     if name == "application":
         return start()
     raise AttributeError(name)

@@ -69,6 +69,28 @@ _APPLICATION = """
     WHERE application.code = %(code)s
 """
 
+_NEXT_CHANGE = """
+    SELECT MIN(at) FROM (
+        SELECT valid_from AS at FROM access_assignment WHERE person_id = %(person)s AND valid_from > %(now)s
+        UNION ALL
+        SELECT valid_until FROM access_assignment WHERE person_id = %(person)s AND valid_until > %(now)s
+        UNION ALL
+        SELECT valid_from FROM access_posting WHERE person_id = %(person)s AND valid_from > %(now)s
+        UNION ALL
+        SELECT valid_until FROM access_posting WHERE person_id = %(person)s AND valid_until > %(now)s
+        UNION ALL
+        SELECT state.since FROM access_officestate state
+        JOIN access_assignment held ON held.office_id = state.office_id
+        WHERE held.person_id = %(person)s AND state.since > %(now)s
+    ) changes
+"""
+
+
+def next_change(person_id: UUID, now: datetime) -> datetime | None:
+    """Return the next instant at which what a person holds changes by date alone, None when it never does."""
+    row = sql.one(_NEXT_CHANGE, {"person": person_id, "now": now})
+    return sql.as_time(row[0]) if row and row[0] is not None else None
+
 
 def effective_access(person_id: UUID, now: datetime) -> EffectiveAccess:
     """Return what a person holds at an instant: home office, those above it, and every grant in force. Two statements.

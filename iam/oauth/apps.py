@@ -1,6 +1,10 @@
 """The Django application `iam.oauth`."""
 
+from typing import Any
+
 from django.apps import AppConfig
+from django.db import connections
+from django.db.models.signals import post_migrate
 
 
 class OauthConfig(AppConfig):
@@ -10,9 +14,16 @@ class OauthConfig(AppConfig):
     label = "oauth"
 
     def ready(self) -> None:
-        """Tell applications of the end of every session."""
+        """Tell applications of the end of every session; have the triggers that tell workers laid with every migration."""
         from iam.accounts.endings import witness_endings
 
         from .outbox import write_deliveries
 
         witness_endings(write_deliveries)
+        post_migrate.connect(_lay_triggers, dispatch_uid="iam.oauth.changes")
+
+
+def _lay_triggers(using: str, **_: Any) -> None:  # Any: a signal's arguments
+    from .changes import lay_triggers
+
+    lay_triggers(connections[using])

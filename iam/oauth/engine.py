@@ -62,6 +62,23 @@ def endpoint_for(path: str) -> Endpoint | None:
     return endpoint
 
 
+# These read, or write one statement that stands for itself (a `jti` used up, a refusal counted or recorded).
+_ASKING = frozenset({"/userinfo", "/introspect", "/jwks"})
+_MACHINE_GRANT = b"grant_type=client_credentials"
+
+
+def may_write(request: Request) -> bool:
+    """Say whether a request needs a transaction around it: whether it writes what belongs together.
+
+    The grant of machines stores nothing. A parameter given twice is refused before any grant is asked, so the
+    one that is seen here is the one that counts.
+    """
+    path = request.path
+    if path in _ASKING or path.startswith(("/.well-known/", "/jwks/")):
+        return False
+    return path != "/token" or _MACHINE_GRANT not in request.body.split(b"&")
+
+
 def handle(request: Request, state: State, now: datetime) -> Answer:
     """Answer one request to a protocol endpoint.
 

@@ -384,6 +384,8 @@ class Installation(models.Model):
     generation = models.PositiveIntegerField(default=0)
     # Raised in the transaction that changes a client, a key, a role, an application or an office.
     version = models.PositiveBigIntegerField(default=0)
+    # SQLite only: another number after every change that a worker's memory depends on (changes.py).
+    changes = models.PositiveBigIntegerField(default=0)
     # What pairwise names are made with. It must last as long as the names do, so no setting and no rotation touches it.
     pairwise_salt = models.BinaryField(default=new_seed, editable=False)
 

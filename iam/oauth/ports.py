@@ -3,7 +3,7 @@
 The engine, its endpoints and grants import these and never Django.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
@@ -14,7 +14,7 @@ from iam.access.policy import Admitted, EffectiveAccess, Refused, Requirement
 from .protocol.asked import NOTHING, Asked
 from .protocol.dynamic_registration import Invitation
 from .protocol.jose import Key
-from .protocol.messages import AuthorizationRequest, ClientFacts, SessionFacts
+from .protocol.messages import AuthorizationRequest, ClientFacts, Response, SessionFacts
 from .protocol.registration import ClientMetadata
 
 
@@ -339,6 +339,24 @@ class State(Protocol):
 
     def note_keys_fetched(self, client: ClientFacts, kids: frozenset[str], now: datetime) -> None:
         """Remember that a client has these keys now. Never blocks, never fails."""
+
+    def document(self, name: str, build: Callable[[], Response]) -> Response:
+        """Return an answer that is made of what administrators set and nothing else: built once, then remembered."""
+
+    def recall(self, token: str, now: datetime) -> Any:  # Any: the gate's BearerToken
+        """Return what the gate remembered of an access token, None when it must be judged anew."""
+
+    def remember(
+        self,
+        token: str,
+        bearer: Any,
+        until: datetime,
+        depends_on: tuple[str, ...],  # Any: as above
+    ) -> None:
+        """Remember a judged access token until an instant, or until something that it depends on changes."""
+
+    def next_change(self, user_id: UUID, now: datetime) -> datetime | None:
+        """Return when a person's rights change next by date alone."""
 
     def secret_digest(self, secret: str) -> str:
         """Return the keyed digest under which a client secret is stored."""

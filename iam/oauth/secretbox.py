@@ -7,6 +7,7 @@ Spec: NIST SP 800-108 (HMAC in counter mode, one block), NIST SP 800-38D (AES-GC
 import hashlib
 import hmac
 import os
+from functools import lru_cache
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -19,9 +20,12 @@ _NONCE_BYTES = 12
 
 def derived_key(purpose: str) -> bytes:
     """Return 32 bytes for one purpose."""
-    return hmac.new(
-        settings.SECRET_KEY.encode(), b"iam\0" + purpose.encode() + b"\0\x01", hashlib.sha256
-    ).digest()
+    return _derived(settings.SECRET_KEY, purpose)
+
+
+@lru_cache(maxsize=32)
+def _derived(secret: str, purpose: str) -> bytes:
+    return hmac.digest(secret.encode(), b"iam\0" + purpose.encode() + b"\0\x01", hashlib.sha256)
 
 
 def client_secret_digest(secret: str) -> str:
@@ -30,7 +34,7 @@ def client_secret_digest(secret: str) -> str:
     The service makes secrets of 256 bits, so nothing is gained by a slow hash; the key keeps a stolen
     database useless even for a weak secret that an owner brought along (docs/adr/0004).
     """
-    return hmac.new(derived_key("client-secret"), secret.encode(), hashlib.sha256).hexdigest()
+    return hmac.digest(derived_key("client-secret"), secret.encode(), hashlib.sha256).hex()
 
 
 def user_code_digest(user_code: str) -> str:

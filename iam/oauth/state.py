@@ -1,23 +1,15 @@
-"""What a worker remembers, and for how long it may be stale.
+"""What one request may know and do: the engine's State, made of the worker's memory and the database.
 
-| what | remembered | at most stale |
-|---|---|---|
-| clients, scopes, signing keys | whole, by the installation's version | CHECK_SECONDS behind a commit, or a retiring key's end |
-| keys that clients publish at an address | by address | as `client_keys.py` says |
-| sessions, people, rights, codes, families, counters, denylist | never: read in the request's own statements | not at all |
-
-What writes a code or a token checks client, session and person in its own statement besides (store.py).
+What is remembered, and how stale it may be, stands at the head of memory.py.
 """
 
-import threading
-import time
-from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+from typing import Any, cast
 from uuid import UUID
 
 from django.conf import settings
+from django.db import transaction
 
 from iam.access import policy, selectors
 from iam.accounts.cookies import SESSION
@@ -26,83 +18,15 @@ from iam.accounts.services import end_session, find_live_session
 from iam.audit.record import Event, Outcome, record, tally
 from iam.audit.tags import Action
 
-from . import client_authorities, client_keys, keyring, outbox, sightings
+from . import client_authorities, client_keys, memory, outbox, sightings
 from .device_store import DatabaseDevices
-from .facts import client_facts
-from .models import Client, Consent, Installation
+from .models import Consent
 from .ports import Devices, PersonFacts, Registrar, Standing, Store
-from .protocol.audience import audience_of
 from .protocol.jose import Key, SigningUnavailable
-from .protocol.messages import ClientFacts, SessionFacts
+from .protocol.messages import ClientFacts, Response, SessionFacts
 from .registrations import DatabaseRegistrar
 from .secretbox import client_secret_digest, derived_key, user_code_digest
 from .store import DatabaseStore
-
-# How often a worker asks whether the version moved. SECURITY.md asks 60 s of a revocation; this is a thousandth.
-CHECK_SECONDS = 0.05
-
-
-@dataclass(frozen=True, slots=True)
-class Memory:
-    """Everything remembered, of one version."""
-
-    version: int
-    generation: int
-    clients: Mapping[str, ClientFacts]
-    owners: Mapping[str, ClientFacts]
-    servers: Mapping[str, ClientFacts]
-    keys: Mapping[str, Key]
-    active_keys: Mapping[str, Key]
-    published: tuple[Key, ...]
-    pairwise_salt: bytes
-    ring: keyring.Ring
-
-
-_memory: Memory | None = None
-_checked_at = 0.0
-_lock = threading.Lock()
-
-
-def forget() -> None:
-    """Drop what is remembered; for tests, and for a process that changed something itself."""
-    global _memory, _checked_at
-    with _lock:
-        _memory, _checked_at = None, 0.0
-
-
-def _remembered() -> Memory:
-    """Return the memory, read again if the version moved since."""
-    global _memory, _checked_at
-    memory, now = _memory, time.monotonic()
-    if memory is not None and now - _checked_at < CHECK_SECONDS:
-        return memory
-    with _lock:
-        row = Installation.objects.values_list("version", "generation").get(pk=1)
-        if _memory is None or (_memory.version, _memory.generation) != row or _has_ended(_memory.ring):
-            _memory = _read(*row, before=_memory.ring if _memory else None)
-        _checked_at = now
-        return _memory
-
-
-def _has_ended(ring: keyring.Ring) -> bool:
-    """Say whether the time of a retiring key is over: no commit announces that."""
-    return ring.until is not None and ring.until.timestamp() <= time.time()
-
-
-def _read(version: int, generation: int, before: keyring.Ring | None) -> Memory:
-    clients = {
-        client.client_id: client_facts(client)
-        for client in Client.objects.select_related("application").order_by("pk")
-    }
-    servers = {
-        audience_of(facts): facts for facts in clients.values() if facts.enabled and facts.is_resource_server
-    }
-    owners = {scope: facts for facts in servers.values() for scope in facts.owned_scopes}
-    ring = keyring.load(datetime.now(UTC), before)
-    salt = bytes(Installation.objects.values_list("pairwise_salt", flat=True).get(pk=1))
-    return Memory(
-        version, generation, clients, owners, servers, ring.by_kid, ring.active, ring.published, salt, ring
-    )
 
 
 def session_value(session: LoginSession) -> SessionFacts:
@@ -120,11 +44,15 @@ def session_value(session: LoginSession) -> SessionFacts:
     )
 
 
+forget = memory.forget
+
+
 class DatabaseState:
     """The engine's State for one request."""
 
     def __init__(self) -> None:
-        self._memory = _remembered()
+        self._epoch = memory.tokens.epoch  # before anything is read
+        self._memory = memory.current()
         self.issuer: str = settings.IAM_ISSUER
         self.generation = self._memory.generation
         self.refresh_key = derived_key("refresh-token")
@@ -192,6 +120,28 @@ class DatabaseState:
     def user_code_digest(self, user_code: str) -> str:
         """Return the keyed digest of a user code."""
         return user_code_digest(user_code)
+
+    def document(self, name: str, build: Callable[[], Response]) -> Response:
+        """Return an answer that is made of what administrators set and nothing else: built once, then remembered."""
+        found = self._memory.documents.get(name)
+        if found is None:
+            found = self._memory.documents[name] = build()
+        return cast("Response", found)
+
+    def recall(self, token: str, now: datetime) -> Any:  # Any: the gate's BearerToken
+        """Return what the gate remembered of an access token, while it may be believed."""
+        return memory.tokens.recall(token, now) if memory.remembers_tokens() else None
+
+    def remember(
+        self, token: str, bearer: Any, until: datetime, depends_on: tuple[str, ...]
+    ) -> None:  # Any: as above
+        """Remember an access token that was judged in this request."""
+        if memory.remembers_tokens():
+            memory.tokens.keep(token, bearer, until, depends_on, self._epoch)
+
+    def next_change(self, user_id: UUID, now: datetime) -> datetime | None:
+        """Return when a person's rights change next by date alone."""
+        return selectors.next_change(user_id, now)
 
     # -- read each time -----------------------------------------------------------------------------------
 
@@ -271,22 +221,22 @@ class DatabaseState:
         details: Mapping[str, str] | None = None,
     ) -> None:
         """Write one audit event; the address goes to the side table."""
-        record(
-            Event(
-                Action(action),
-                Outcome(outcome),
-                actor=actor,
-                now=now,
-                object=object,
-                reason=reason,
-                method=method,
-                application=application,
-                office=office,
-                session=session,
-                request_id=request_id,
-                details={"address": source, **(details or {})} if source else dict(details or {}),
-            )
+        event = Event(
+            Action(action),
+            Outcome(outcome),
+            actor=actor,
+            now=now,
+            object=object,
+            reason=reason,
+            method=method,
+            application=application,
+            office=office,
+            session=session,
+            request_id=request_id,
+            details={"address": source, **(details or {})} if source else dict(details or {}),
         )
+        with transaction.atomic():  # its own, where the request has none because it only asks
+            record(event)
 
     def tally(self, source: str, client_id: str, reason: str, now: datetime) -> None:
         """Count a refusal of somebody unknown."""

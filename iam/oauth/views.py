@@ -4,9 +4,9 @@ Every endpoint is CSRF-exempt because none acts on a browser's cookie alone: aut
 pages that are protected, and logout without an application's proof asks on such a page.
 """
 
-from datetime import UTC, datetime
+import contextlib
+from datetime import datetime
 
-from django.conf import settings
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
@@ -17,6 +17,8 @@ from iam.accounts import cookies
 from iam.audit.facts import facts_of
 
 from . import engine, interactions
+from .environment import TOO_LARGE, body_length, clock, read
+from .fastpath import ANSWERED, FAILED
 from .protocol.messages import (
     PARAMETERS_SIZE_MAX,
     Answer,
@@ -28,58 +30,30 @@ from .protocol.messages import (
     Request,
     Response,
 )
-from .protocol.mtls import certificate_from_proxy
-from .protocol.resources import RESOURCES, metadata_address
 from .signout import Wish, leave, seal_wish
 from .state import DatabaseState
-
-# These answer from memory and write nothing; a transaction would only cost them time.
-_WITHOUT_TRANSACTION = frozenset(
-    {
-        "/jwks",
-        "/.well-known/openid-configuration",
-        "/.well-known/oauth-authorization-server",
-        *(metadata_address(path) for path in RESOURCES),
-    }
-)
 
 
 @csrf_exempt
 def endpoint(http: HttpRequest, name: str = "") -> HttpResponse:
     """Answer a request to any protocol endpoint; `name` is part of the path, which the engine reads itself."""
-    now = datetime.now(UTC)
+    now = clock()
+    environment = http.META
+    if FAILED in environment:  # at the other door: what went wrong there is shown here
+        raise environment[FAILED]
+    if ANSWERED in environment:
+        return send(http, environment[ANSWERED], now)
     request = read_request(http)
-    if request.path in _WITHOUT_TRANSACTION or request.path.startswith("/jwks/"):
-        return send(http, engine.handle(request, DatabaseState(), now), now)
-    with transaction.atomic():
-        return send(http, engine.handle(request, DatabaseState(), now), now)
+    with transaction.atomic() if engine.may_write(request) else contextlib.nullcontext():
+        answer = engine.handle(request, DatabaseState(), now)
+        # What a page needs of the answer is stored with it or not at all.
+        return send(http, answer, now)
 
 
 def read_request(http: HttpRequest) -> Request:
     """Turn Django's request into the engine's; a body that is too large arrives as one that is just too large."""
-    try:
-        length = int(http.headers.get("Content-Length") or 0)
-    except ValueError:
-        length = 0
-    facts = facts_of(http)
-    body = b"x" * (PARAMETERS_SIZE_MAX + 1) if length > PARAMETERS_SIZE_MAX else http.body
-    return Request(
-        method=http.method or "",
-        path=http.path,
-        query=http.META.get("QUERY_STRING", ""),
-        body=body,
-        content_type=http.headers.get("Content-Type", ""),
-        authorization=http.headers.get("Authorization", ""),
-        cookies=http.COOKIES,
-        source=facts.address,
-        request_id=facts.request_id,
-        dpop=http.META.get("HTTP_DPOP", ""),
-        certificate=certificate_from_proxy(
-            http.META.get("REMOTE_ADDR", ""),
-            http.META.get(settings.IAM_CLIENT_CERTIFICATE_VARIABLE, ""),
-            settings.IAM_TRUSTED_PROXIES,
-        ),
-    )
+    body = TOO_LARGE if body_length(http.META) > PARAMETERS_SIZE_MAX else http.body
+    return read(http.META, body, http.COOKIES, facts_of(http))
 
 
 def send(http: HttpRequest, answer: Answer, now: datetime) -> HttpResponse:

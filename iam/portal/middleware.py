@@ -1,27 +1,24 @@
 """What every request gets: its facts, a language, and on the way out the headers of a page."""
 
 import contextlib
-import ipaddress
 import re
-import uuid
 from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
+from django.middleware.gzip import GZipMiddleware
 from django.shortcuts import render
 from django.utils import translation
 
-from iam.audit.facts import RequestFacts
+from iam.audit.facts import facts_from
 from iam.login.language import settle_language
+from iam.oauth.fastpath import NOT_A_PAGE
 
 Handler = Callable[[HttpRequest], HttpResponse]
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
-# No honest chain of proxies is longer; a header beyond this is an attack on whoever parses it (A41).
-FORWARDED_LENGTH_MAX = 2048
-FORWARDED_HOPS_MAX = 20
 # A body that is refused unread is read all the same, up to here: a connection closed in the middle of sending
 # loses the answer, and the person sees the browser's page instead of ours.
 DRAINED_MAX = 2_097_152
@@ -39,13 +36,7 @@ class RequestFactsMiddleware:
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         """Set `request.facts`; tell the number, so that support can find it."""
-        facts = RequestFacts(
-            request_id=str(uuid.uuid4()),
-            address=source_address(
-                request.META.get("REMOTE_ADDR", ""), request.META.get("HTTP_X_FORWARDED_FOR", "")
-            ),
-            user_agent=request.META.get("HTTP_USER_AGENT", "")[:200],
-        )
+        facts = facts_from(request.META)
         request.facts = facts  # type: ignore[attr-defined]
         response = self.get_response(request)
         _drain(request)
@@ -63,47 +54,14 @@ def _drain(request: HttpRequest) -> None:
             pass
 
 
-def source_address(remote: str, forwarded: str) -> str:
-    """Return the address of who asks, "" when there is none.
+class PageGZipMiddleware(GZipMiddleware):
+    """Compress pages. An answer with a token in it is never compressed: its length would tell of its content (BREACH)."""
 
-    `forwarded` is believed only from a trusted proxy, and only up to the first hop that is none. A header with
-    anything in it that is no address is not believed at all: the proxy itself is then the source, so that
-    garbage shares one throttle instead of escaping all of them.
-    """
-    peer = _parsed(remote)
-    if peer is None:
-        return ""
-    if not forwarded or not _is_trusted(peer):
-        return str(peer)
-    hops = forwarded.split(",") if len(forwarded) <= FORWARDED_LENGTH_MAX else []
-    if not 0 < len(hops) <= FORWARDED_HOPS_MAX:
-        return str(peer)
-    source = peer
-    for hop in reversed(hops):
-        address = _parsed(hop.strip())
-        if address is None:
-            return str(peer)
-        source = address
-        if not _is_trusted(address):
-            break
-    return str(source)
-
-
-def _parsed(text: str) -> Address | None:
-    """Read an address; with a zone it is none that means anything here."""
-    try:
-        address = ipaddress.ip_address(text)
-    except ValueError:
-        return None
-    if isinstance(address, ipaddress.IPv6Address):
-        return None if address.scope_id else address.ipv4_mapped or address
-    return address
-
-
-def _is_trusted(address: Address) -> bool:
-    return any(
-        address.version == network.version and address in network for network in settings.IAM_TRUSTED_PROXIES
-    )
+    def process_response(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
+        """Compress what a person reads."""
+        if not response.get("Content-Type", "").startswith("text/html"):
+            return response
+        return super().process_response(request, response)
 
 
 class LanguageMiddleware:
@@ -144,7 +102,7 @@ class PageHeadersMiddleware:
         if response.status_code == HTTPStatus.METHOD_NOT_ALLOWED and not response.content:
             response = _explained(request, response["Allow"])
         if not response.get("Content-Type", "").startswith("text/html"):
-            response.setdefault("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
+            response.setdefault("Content-Security-Policy", NOT_A_PAGE)
             return response
         response["Content-Security-Policy"] = content_security_policy(
             request.form_targets,  # type: ignore[attr-defined]

@@ -35,7 +35,7 @@ def introspect(request: Request, state: State, now: datetime) -> Response:
 def _answer(state: State, token: str, asker: ClientFacts, now: datetime) -> dict[str, Any]:  # Any: JSON
     if token.startswith(refresh_tokens.PREFIX):
         return _refresh_answer(state, token, asker, now) or INACTIVE
-    bearer = issuance.clear_bearer(state, token, now)
+    bearer = issuance.known_bearer(state, token, now)
     return (bearer and issuance.introspection(state, bearer, asker)) or INACTIVE
 
 

@@ -18,13 +18,20 @@ _OWN_CACHE = (("Cache-Control", METADATA_CACHE[0][1].replace("public", "private"
 
 def discovery(request: Request, state: State, now: datetime) -> Response:
     """Return what this provider can do."""
-    return json_response(
-        200, build_metadata(state.issuer, state.owned_scopes(), state.client_auth_methods()), METADATA_CACHE
-    )
+    return state.document("discovery", lambda: _discovery(state))
 
 
 def jwks(request: Request, state: State, now: datetime) -> Response:
     """Return the public keys."""
+    return state.document("jwks", lambda: _jwks(state))
+
+
+def _discovery(state: State) -> Response:
+    described = build_metadata(state.issuer, state.owned_scopes(), state.client_auth_methods())
+    return json_response(200, described, METADATA_CACHE)
+
+
+def _jwks(state: State) -> Response:
     return json_response(200, {"keys": [key.jwk() for key in state.published_keys()]}, METADATA_CACHE)
 
 

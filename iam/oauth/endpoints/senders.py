@@ -70,7 +70,7 @@ def presented_bearer(request: Request, state: State, now: datetime) -> issuance.
     Raises: BearerError, also when it is not, or no longer, one of ours.
     """
     presented = presented_token(request)
-    bearer = issuance.clear_bearer(state, presented.unverified_token, now)
+    bearer = issuance.known_bearer(state, presented.unverified_token, now)
     if bearer is None:
         raise BearerError(
             "invalid_token",

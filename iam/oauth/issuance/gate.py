@@ -6,8 +6,8 @@ does not make itself. Any error denies.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from datetime import datetime
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -52,6 +52,8 @@ class BearerToken:
     claims: Mapping[str, Any]  # Any: JSON
     clearance: Clearance
     binding: Binding  # whoever presents the token must prove this key
+    # Answers made of this and nothing else, by who may read them; they are forgotten with it.
+    answers: dict[str, bytes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +178,33 @@ def require_binding(client: ClientFacts, binding: Binding) -> None:
             "This client's profile binds tokens to a key: send a DPoP proof or use a certificate.",
             reason="binding_missing",
         )
+
+
+def known_bearer(state: State, token: str, now: datetime) -> BearerToken | None:
+    """Return what an access token stands for, from memory if every change since is heard (memory.py).
+
+    For answers about a token, never for issuing: that asks the database (`clear_bearer`).
+    """
+    known = state.recall(token, now)
+    if isinstance(known, BearerToken):
+        return known
+    bearer = clear_bearer(state, token, now)
+    if bearer is not None:
+        _remember(state, token, bearer, now)
+    return bearer
+
+
+def _remember(state: State, token: str, bearer: BearerToken, now: datetime) -> None:
+    """Remember until the token's end, or the next change of its person's rights by date, whichever is first."""
+    claims, clearance = bearer.claims, bearer.clearance
+    jti = str(claims["jti"])
+    depends_on = [f"t{jti[:64]}", f"t{jti.partition('.')[0]}"]
+    until = datetime.fromtimestamp(claims["exp"], UTC)
+    if clearance.session is not None and clearance.person is not None:
+        depends_on += [f"s{clearance.session.id.hex}", f"u{clearance.person.user_id.hex}"]
+        change = state.next_change(clearance.person.user_id, now)
+        until = min(until, clearance.session.expires_at, change or until)
+    state.remember(token, bearer, until, tuple(depends_on))
 
 
 def clear_bearer(state: State, token: str, now: datetime) -> BearerToken | None:

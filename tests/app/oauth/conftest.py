@@ -17,6 +17,7 @@ from iam.accounts.services import mark_factor, open_session
 from iam.oauth import engine, keyring, state
 from iam.oauth.clients import apply_all
 from iam.oauth.protocol.messages import Answer, FormPost, Request, Response
+from tests.app.oauth import doors
 from tests.proofs import Prover
 
 ISSUER = "http://localhost:8000"
@@ -84,6 +85,7 @@ class World:
             request = replace(request, dpop=proof)
         if self.certificate:
             request = replace(request, certificate=self.certificate)
+        doors.compare(request, self.now)
         return engine.handle(request, state.DatabaseState(), self.now)
 
     def wanted(self, client: str = "web", **changes: str | None) -> dict[str, str]:

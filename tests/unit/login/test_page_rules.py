@@ -10,7 +10,7 @@ from django.utils import translation
 from hypothesis import given
 from hypothesis import strategies as st
 
-from iam.audit.facts import facts_of
+from iam.audit.facts import facts_of, source_address
 from iam.login.language import choose_language
 from iam.portal.context import page
 from iam.portal.middleware import (
@@ -20,7 +20,6 @@ from iam.portal.middleware import (
     RequestFactsMiddleware,
     content_security_policy,
     form_source,
-    source_address,
 )
 from iam.wsgi import Utf8Request
 

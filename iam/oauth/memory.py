@@ -1,0 +1,239 @@
+"""What a worker remembers, and for how long it may be stale.
+
+| what | PostgreSQL, listener up | PostgreSQL, listener down | SQLite |
+|---|---|---|---|
+| clients, scopes, keys, salts | until the NOTIFY of a commit (milliseconds) | not at all: one look-up a request | not at all: `PRAGMA data_version` a request |
+| access tokens that were good (for userinfo and introspection) | the same; the token's own end and the next change of rights by date end it too | not used | as above |
+| keys that clients publish at an address | as `client_keys.py` says | | |
+| sessions, people, rights, codes, families, for whatever is issued | never remembered: the writing statement asks | never | never |
+
+A lost connection is noticed within LOST_SECONDS (changes.py); that long, at worst, a memory may be stale.
+Nothing here is the only home of anything: losing it all costs time only.
+"""
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from django.db import connection
+
+from iam import sql
+
+from . import keyring
+from .changes import EVERYTHING, Listener
+from .facts import client_facts
+from .models import Client
+from .protocol.audience import audience_of
+from .protocol.jose import Key
+from .protocol.messages import ClientFacts
+
+# A remembered token takes about 4 KB with its two answers; so many are 80 MB at the very most.
+TOKENS_MAX = 20_000
+
+_ROW = "SELECT version, generation, changes FROM oauth_installation WHERE id = 1"
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What administrators set, of one version. `documents` keeps answers made of nothing else, by name."""
+
+    version: int
+    generation: int
+    clients: Mapping[str, ClientFacts]
+    owners: Mapping[str, ClientFacts]
+    servers: Mapping[str, ClientFacts]
+    keys: Mapping[str, Key]
+    active_keys: Mapping[str, Key]
+    published: tuple[Key, ...]
+    pairwise_salt: bytes
+    ring: keyring.Ring
+    documents: dict[str, Any] = field(default_factory=dict)  # Any: an answer of the engine
+
+    def is_of(self, version: int, generation: int) -> bool:
+        """Say whether this is what those numbers stand for, and no key's time is over."""
+        return (self.version, self.generation) == (version, generation) and not self.has_ended()
+
+    def has_ended(self) -> bool:
+        """Say whether the time of a retiring key is over: no commit announces that."""
+        return self.ring.until is not None and self.ring.until.timestamp() <= time.time()
+
+
+class Tokens:
+    """Access tokens that were good a moment ago, with what may be said of them. Forgotten by what they depend on.
+
+    `epoch` moves whenever something is forgotten: what was read from the database before that is not kept.
+    """
+
+    def __init__(self) -> None:
+        self.epoch = 0
+        self._lock = threading.Lock()
+        self._tokens: OrderedDict[str, tuple[float, Any, tuple[str, ...]]] = OrderedDict()
+        self._by_key: dict[str, set[str]] = {}
+
+    def recall(self, token: str, now: datetime) -> Any:  # Any: the gate's BearerToken
+        """Return what was kept for a token, None when nothing was or its time is over."""
+        kept = self._tokens.get(token)
+        if kept is None or kept[0] <= now.timestamp():
+            return None
+        return kept[1]
+
+    def keep(self, token: str, value: Any, until: datetime, keys: tuple[str, ...], epoch: int) -> None:
+        """Keep what is known of a token until an instant, unless something was forgotten since `epoch`."""
+        with self._lock:
+            if epoch != self.epoch:
+                return
+            self._drop(token)
+            self._tokens[token] = (until.timestamp(), value, keys)
+            for key in keys:
+                self._by_key.setdefault(key, set()).add(token)
+            if len(self._tokens) > TOKENS_MAX:
+                self._drop(next(iter(self._tokens)))
+
+    def forget(self, key: str) -> None:
+        """Forget every token that depends on `key`: "s", "u" or "t" and an identifier; all of them for EVERYTHING."""
+        with self._lock:
+            self.epoch += 1
+            if key == EVERYTHING:
+                self._tokens.clear()
+                self._by_key.clear()
+                return
+            for token in tuple(self._by_key.get(key, ())):
+                self._drop(token)
+
+    def _drop(self, token: str) -> None:
+        kept = self._tokens.pop(token, None)
+        for key in kept[2] if kept else ():
+            tokens = self._by_key.get(key)
+            if tokens is not None:
+                tokens.discard(token)
+                if not tokens:
+                    del self._by_key[key]
+
+
+class _Looked(threading.local):
+    """What this thread's connection to SQLite showed when it last looked."""
+
+    mark: tuple[int, int, int] | None = None
+    memory: Memory | None = None
+
+
+tokens = Tokens()
+_memory: Memory | None = None
+_moved = True  # PostgreSQL only: something that the memory is made of changed since it was read
+_changes = -1  # SQLite only: the change up to which `tokens` is right
+_lock = threading.Lock()
+_looked = _Looked()
+_listener: Listener | None = None
+
+
+def listen() -> None:
+    """Begin to listen for changes, once a process; on SQLite there is nothing to listen to."""
+    global _listener
+    with _lock:
+        if _listener is None and connection.vendor == "postgresql":
+            _listener = Listener(_told)
+            _listener.start()
+
+
+def forget() -> None:
+    """Drop everything that is remembered."""
+    global _memory, _moved, _changes
+    with _lock:
+        _memory, _moved, _changes = None, True, -1
+        _looked.mark = None
+    tokens.forget(EVERYTHING)
+
+
+def _told(message: str) -> None:
+    global _moved
+    if message == EVERYTHING:
+        _moved = True
+    tokens.forget(message)
+
+
+def remembers_tokens() -> bool:
+    """Say whether a token that was good may be believed to be good still: only while every change is heard."""
+    return connection.vendor == "sqlite" or (_listener is not None and _listener.hears)
+
+
+def current() -> Memory:
+    """Return the memory as the database stands now (see the table above).
+
+    Raises: django.db.Error when it has to be read and cannot.
+    """
+    if connection.vendor == "sqlite":
+        return _current_of_sqlite()
+    memory = _memory
+    if (
+        memory is not None
+        and not _moved
+        and _listener is not None
+        and _listener.hears
+        and not memory.has_ended()
+    ):
+        return memory
+    return _reread()
+
+
+def _reread() -> Memory:
+    """Look at the version, and read everything if it is another one than we know."""
+    global _memory, _moved
+    with _lock:
+        _moved = False  # first: what changes while we read moves it again
+        try:
+            version, generation, _ = _installation()
+            if _memory is None or not _memory.is_of(version, generation):
+                _memory = _read(version, generation, _memory)
+        except BaseException:
+            _moved = True
+            raise
+        return _memory
+
+
+def _current_of_sqlite() -> Memory:
+    """`data_version` moves with every other connection's commit, `total_changes` with every write of our own."""
+    global _memory, _changes
+    connection.ensure_connection()
+    raw = connection.connection
+    mark = (raw.execute("PRAGMA data_version").fetchone()[0], raw.total_changes, id(raw))
+    known = _looked.memory
+    if mark == _looked.mark and known is not None and known is _memory and not known.has_ended():
+        return known
+    version, generation, changes = _installation()
+    with _lock:
+        if _memory is None or not _memory.is_of(version, generation):
+            _memory = _read(version, generation, _memory)
+        moved, _changes = changes != _changes, changes
+        memory = _looked.memory = _memory
+        _looked.mark = mark
+    if moved:
+        tokens.forget(EVERYTHING)
+    return memory
+
+
+def _installation() -> tuple[int, int, int]:
+    row = sql.one(_ROW, {})
+    if row is None:
+        raise LookupError("the row of the installation is missing: run the migrations")
+    return row[0], row[1], row[2]
+
+
+def _read(version: int, generation: int, before: Memory | None) -> Memory:
+    clients = {
+        client.client_id: client_facts(client)
+        for client in Client.objects.select_related("application").order_by("pk")
+    }
+    servers = {
+        audience_of(facts): facts for facts in clients.values() if facts.enabled and facts.is_resource_server
+    }
+    owners = {scope: facts for facts in servers.values() for scope in facts.owned_scopes}
+    ring = keyring.load(datetime.now(UTC), before.ring if before else None)
+    salt = sql.one("SELECT pairwise_salt FROM oauth_installation WHERE id = 1", {})
+    if salt is None:
+        raise LookupError("the row of the installation is missing: run the migrations")
+    keys = (ring.by_kid, ring.active, ring.published)
+    return Memory(version, generation, clients, owners, servers, *keys, bytes(salt[0]), ring)

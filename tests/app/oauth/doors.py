@@ -1,0 +1,111 @@
+"""Send one request through both doors, undo each, and compare what a client would see: status, headers, body."""
+
+import hashlib
+import io
+import ipaddress
+import re
+import secrets
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from unittest import mock
+
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from django.conf import settings
+from django.db import transaction
+
+from iam.oauth import state
+from iam.oauth.fastpath import FastPath
+from iam.oauth.protocol import jose
+from iam.oauth.protocol.messages import Request
+from iam.wsgi import Handler
+
+Seen = tuple[str, list[tuple[str, str]], bytes]
+
+# What differs by nature: a signature over a random nonce, and Django's masked form tokens.
+_SIGNATURE = re.compile(rb"(ey[\w-]+\.[\w-]+)\.[\w-]{20,}")
+_FORM_TOKEN = re.compile(rb'(name="csrfmiddlewaretoken" value=)"[^"]*"')
+_CSRF_COOKIE = re.compile(r"(csrf=)\w+")
+
+
+def compare(request: Request, now: datetime) -> None:
+    """Fail if the two doors differ in anything that a client can see."""
+    slow, fast = (
+        _through(Handler(), request, now),
+        _through(FastPath(Handler(), begin=_no_listener), request, now),
+    )
+    assert fast[0] == slow[0], (request.path, fast, slow)
+    assert sorted(fast[1]) == sorted(slow[1]), (request.path, sorted(fast[1]), sorted(slow[1]))
+    assert fast[2] == slow[2], (request.path, fast[2], slow[2])
+
+
+def _no_listener() -> None:
+    """The changes of a test are never committed: nobody could hear of them."""
+
+
+def _through(door, request: Request, now: datetime) -> Seen:
+    seen: dict[str, object] = {}
+
+    def start_response(status: str, headers: list[tuple[str, str]]) -> None:
+        seen["status"], seen["headers"] = status, headers
+
+    state.forget()
+    proxies = (ipaddress.ip_network(request.source),) if request.certificate else settings.IAM_TRUSTED_PROXIES
+    trusting = mock.patch.object(settings, "IAM_TRUSTED_PROXIES", proxies)
+    with _nothing_random(), _clock_at(now), trusting, transaction.atomic():
+        answer = door(_environ(request), start_response)
+        body = b"".join(answer)
+        transaction.set_rollback(True)
+    state.forget()
+    headers = [(name, _CSRF_COOKIE.sub(r"\1", value)) for name, value in seen["headers"]]
+    return str(seen["status"]), headers, _FORM_TOKEN.sub(rb"\1", _SIGNATURE.sub(rb"\1", body))
+
+
+@contextmanager
+def _clock_at(now: datetime) -> Iterator[None]:
+    """Both doors import the clock by name."""
+    with (
+        mock.patch("iam.oauth.fastpath.clock", return_value=now),
+        mock.patch("iam.oauth.views.clock", return_value=now),
+    ):
+        yield
+
+
+@contextmanager
+def _nothing_random() -> Iterator[None]:
+    """Let chance fall the same way in both doors: the n-th random value of a request is always the same."""
+    drawn = 0
+
+    def draw(size: int | None = None) -> bytes:
+        nonlocal drawn
+        drawn += 1
+        return hashlib.shake_256(f"chance {drawn}".encode()).digest(size or 32)
+
+    with (
+        mock.patch.object(secrets, "token_bytes", draw),
+        mock.patch.object(
+            secrets, "token_urlsafe", lambda size=None: draw(size).hex()[: (size or 32) * 4 // 3 + 1]
+        ),
+        mock.patch.object(secrets, "token_hex", lambda size=None: draw(size).hex()),
+        mock.patch.object(uuid, "uuid4", side_effect=lambda: uuid.UUID(bytes=draw(16), version=4)),
+        mock.patch.object(jose, "_ES256", ec.ECDSA(hashes.SHA256(), deterministic_signing=True)),
+    ):
+        yield
+
+
+def _environ(request: Request) -> dict[str, object]:
+    cookie = "; ".join(f"{name}={value}" for name, value in request.cookies.items())
+    given = {
+        "CONTENT_TYPE": request.content_type, "HTTP_AUTHORIZATION": request.authorization, "HTTP_COOKIE": cookie,
+        "HTTP_DPOP": request.dpop, "HTTP_CLIENT_CERT": f":{request.certificate}:" if request.certificate else "", "CONTENT_LENGTH": str(len(request.body)) if request.body else "",
+    }  # fmt: skip
+    return {
+        "REQUEST_METHOD": request.method, "PATH_INFO": request.path, "QUERY_STRING": request.query,
+        "SERVER_NAME": "testserver", "SERVER_PORT": "80", "HTTP_HOST": "testserver", "SERVER_PROTOCOL": "HTTP/1.1",
+        "SCRIPT_NAME": "", "REMOTE_ADDR": request.source or "127.0.0.1", "wsgi.url_scheme": "http",
+        "wsgi.input": io.BytesIO(request.body), "wsgi.errors": io.StringIO(), "wsgi.version": (1, 0),
+        "wsgi.multithread": True, "wsgi.multiprocess": True, "wsgi.run_once": False,
+        **{name: value for name, value in given.items() if value},
+    }  # fmt: skip
