@@ -1,5 +1,6 @@
 """What every test may count on."""
 
+import itertools
 import sys
 from collections.abc import Iterator
 from functools import lru_cache
@@ -20,9 +21,13 @@ def _forget_memory() -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def _few_rsa_keys() -> Iterator[None]:
-    """Make each kind of RSA key once a run: it takes a tenth of a second, and every test begins without keys."""
-    make, once = jose.generate, lru_cache(jose.generate)
-    with mock.patch.object(
-        jose, "generate", lambda alg: once(alg) if alg in {"RS256", "PS256"} else make(alg)
-    ):
+    """Make a few RSA keys a run and hand them out in turn: each takes a tenth of a second, and every test needs some."""
+    make = jose.generate
+    made = lru_cache(lambda _: make("RS256"))
+    keys = map(made, itertools.cycle(range(9)))
+
+    def generate(algorithm: str) -> jose.PrivateKey:
+        return next(keys) if algorithm in {"RS256", "PS256"} else make(algorithm)
+
+    with mock.patch.object(jose, "generate", generate):
         yield

@@ -27,7 +27,7 @@ Seen = tuple[str, list[tuple[str, str]], bytes]
 # What differs by nature: a signature over a random nonce, and Django's masked form tokens.
 _SIGNATURE = re.compile(rb"(ey[\w-]+\.[\w-]+)\.[\w-]{20,}")
 _FORM_TOKEN = re.compile(rb'(name="csrfmiddlewaretoken" value=)"[^"]*"')
-_CSRF_COOKIE = re.compile(r"(csrf=)\w+")
+_CSRF_COOKIE = re.compile(rb"(csrf=)\w+")
 
 
 def compare(request: Request, now: datetime) -> None:
@@ -59,8 +59,15 @@ def _through(door, request: Request, now: datetime) -> Seen:
         body = b"".join(answer)
         transaction.set_rollback(True)
     state.forget()
-    headers = [(name, _CSRF_COOKIE.sub(r"\1", value)) for name, value in seen["headers"]]
-    return str(seen["status"]), headers, _FORM_TOKEN.sub(rb"\1", _SIGNATURE.sub(rb"\1", body))
+    headers = [(name, _steady(value.encode()).decode()) for name, value in seen["headers"]]
+    return str(seen["status"]), headers, _steady(body)
+
+
+def _steady(seen: bytes) -> bytes:
+    """Return what was seen without what differs by nature."""
+    for pattern in (_SIGNATURE, _FORM_TOKEN, _CSRF_COOKIE):
+        seen = pattern.sub(rb"\1", seen)
+    return seen
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import pytest
 from django.db import IntegrityError, transaction
 
 from iam.audit.models import AuditEvent
-from iam.oauth import keyring, state
+from iam.oauth import keyring, memory, state
 from iam.oauth.models import SigningKey
 from iam.oauth.protocol import jose, key_ring
 from iam.oauth.protocol.jose import SigningUnavailable
@@ -181,18 +181,17 @@ def test_emergency_replaces_a_next_key_too(world):
 
 
 def test_worker_forgets_a_retiring_key_when_its_time_is_over_without_any_commit(world, monkeypatch):
-    monkeypatch.setattr(state, "CHECK_SECONDS", 0)
     old = active().kid
     keyring.rotate_at_once("ES256", Withdrawal.AFTER_TOKENS_END, world.now, ACTOR)
     assert old in state.DatabaseState().keys()  # noqa: SIM118 -- the State's, not a dict's
-    version = state._remembered().version
-    ring = state._remembered().ring
+    version = memory.current().version
+    ring = memory.current().ring
 
-    monkeypatch.setattr(state.time, "time", lambda: ring.until.timestamp())
-    monkeypatch.setattr(state, "datetime", _At(ring.until))
+    monkeypatch.setattr(memory.time, "time", lambda: ring.until.timestamp())
+    monkeypatch.setattr(memory, "datetime", _At(ring.until))
 
     assert old not in state.DatabaseState().keys()  # noqa: SIM118 -- the State's, not a dict's
-    assert state._remembered().version == version
+    assert memory.current().version == version
 
 
 class _At:
@@ -279,13 +278,13 @@ def test_plan_for_a_ring_that_changed_is_not_carried_out_at_all(world):
     ring = keyring.facts()
     stale = key_ring.decide_emergency(ring, "ES256", Withdrawal.NOW, world.now)
     keyring.rotate_at_once("ES256", Withdrawal.AFTER_TOKENS_END, world.now, ACTOR)
-    before, version = statuses(), state._remembered().version
+    before, version = statuses(), memory.current().version
 
     assert keyring._carry_out(stale, world.now, ACTOR) is False
 
     assert statuses() == before
     state.forget()
-    assert state._remembered().version == version
+    assert memory.current().version == version
 
 
 # -- F11 --------------------------------------------------------------------------------------------------
