@@ -140,7 +140,7 @@ def build_environment(port: int, given: dict[str, Any], directory: slapd.Server)
         "IAM_LDAP_BIND_DN": directory.service_dn,
         "IAM_LDAP_BIND_PASSWORD": directory.service_password,
         "IAM_LDAP_BASE_DN": directory.base_dn,
-        "IAM_OUTBOUND_ALLOW": "127.0.0.1 localhost ::1",
+        "IAM_OUTBOUND_ALLOW": "http://127.0.0.1:* http://localhost:* http://[::1]:* 127.0.0.0/8 ::1/128",
         "IAM_THROTTLE_EXEMPT_NETWORKS": os.environ.get("IAM_THROTTLE_EXEMPT_NETWORKS", ""),
         "DEMO_PORT": str(port),
         "DEMO_LDAP_ADMIN_PASSWORD": directory.admin_password,

@@ -11,7 +11,7 @@ import secrets
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 
 from django.db import DatabaseError, close_old_connections, transaction
@@ -20,7 +20,7 @@ from iam.access.selectors import applications
 from iam.audit.record import Event, Outcome, record
 from iam.audit.tags import Action
 
-from . import issuance, outbox
+from . import issuance, outbound, outbox
 from .outbox import Claimed
 from .protocol.errors import OAuthError
 from .protocol.messages import ClientFacts
@@ -38,32 +38,8 @@ STOP_SECONDS = 3.0
 TELL_OWNER_AFTER = 5
 ACTOR = "system:deliver"
 
-# What sends: an address and a form go in, the answer's status comes out. Raises: NotSent.
-Send = Callable[[str, dict[str, str]], int]
-
-
-class NotSent(Exception):
-    """Nothing was answered; the text is a stable word for the outbox and the audit."""
-
-
-def post(uri: str, form: dict[str, str]) -> int:
-    """Post a form and return the answer's status; redirects are not followed, the body is not read.
-
-    Raises: NotSent.
-    """
-    import urllib3
-
-    http = urllib3.PoolManager(retries=False, timeout=urllib3.Timeout(connect=2.0, read=3.0))
-    try:
-        response = http.request(
-            "POST", uri, fields=form, encode_multipart=False, redirect=False, preload_content=False
-        )
-        response.close()
-    except urllib3.exceptions.TimeoutError as problem:
-        raise NotSent("timeout") from problem
-    except urllib3.exceptions.HTTPError as problem:
-        raise NotSent("unreachable") from problem
-    return int(response.status)
+# What sends: an address and a form go in, the answer's status comes out. Raises: outbound.Refused.
+Send = Callable[[str, Mapping[str, str]], int]
 
 
 # -- one delivery -----------------------------------------------------------------------------------------------
@@ -107,8 +83,8 @@ def _attempt(
         return "no_key"
     try:
         status = send(client.options.backchannel_logout_uri, {"logout_token": token})
-    except NotSent as problem:
-        return str(problem)
+    except outbound.Refused as problem:
+        return problem.reason
     # 204 is what some frameworks make of an empty 200 (§2.8). Anything else, a redirect too, is a refusal.
     return "" if status in {200, 204} else f"status_{status}"
 
@@ -207,7 +183,9 @@ class Lanes:
 class Deliverer:
     """The threads of one process. `run` goes on until it is stopped; nothing claimed is lost with it."""
 
-    def __init__(self, send: Send = post, *, threads: int = THREADS, lease: timedelta = outbox.LEASE) -> None:
+    def __init__(
+        self, send: Send = outbound.post_form, *, threads: int = THREADS, lease: timedelta = outbox.LEASE
+    ) -> None:
         self._send, self._lease, self._threads = send, lease, threads
         self._lanes = Lanes(threads)
         self._free = threading.Semaphore(threads)

@@ -161,11 +161,16 @@ def _check_switched_on(metadata: ClientMetadata) -> None:
     if method not in switched_on_methods():
         needed = "IAM_TRUSTED_PROXIES and, for tls_client_auth, IAM_CLIENT_CERTIFICATE_CA_FILE"
         raise MetadataError(f"token_endpoint_auth_method {method} is switched off here: set {needed}")
-    if metadata.jwks_uri:
+    called = {
+        "jwks_uri": metadata.jwks_uri,
+        "backchannel_logout_uri": metadata.options.backchannel_logout_uri,
+    }
+    for name, uri in called.items():
         try:
-            outbound.require_allowed(metadata.jwks_uri)
+            if uri:
+                outbound.require_allowed(uri)
         except outbound.Refused as problem:
-            raise MetadataError(f"jwks_uri: {str(problem).rstrip('.')}") from problem
+            raise MetadataError(f"{name}: {str(problem).rstrip('.')}") from problem
 
 
 def _application(code: str | None) -> Application | None:

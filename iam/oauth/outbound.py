@@ -155,7 +155,7 @@ class Guard:
                     raise Refused("redirect", "The answer is a redirect, and none is followed.")
                 yield answer
             except (HTTPError, OSError, ValueError) as problem:
-                if ended.is_set() or time.monotonic() >= deadline:
+                if ended.is_set() or isinstance(problem, TimeoutError) or time.monotonic() >= deadline:
                     raise _late(place) from problem
                 raise Refused("broken", f"{place.host} did not answer in HTTP.") from problem
         if ended.is_set():  # what was read until then may look whole

@@ -122,7 +122,7 @@ def _environment(folder: Path, port: int, directory: slapd.Server) -> dict[str, 
         "IAM_LDAP_BIND_DN": directory.service_dn,
         "IAM_LDAP_BIND_PASSWORD": directory.service_password,
         "IAM_LDAP_BASE_DN": directory.base_dn,
-        "IAM_OUTBOUND_ALLOW": "127.0.0.1 localhost ::1",
+        "IAM_OUTBOUND_ALLOW": "http://127.0.0.1:* http://localhost:* http://[::1]:* 127.0.0.0/8 ::1/128",
         # Most tests fail more often from one address than people would. A test of the delays comes from 127.0.0.2
         # or another address of the loopback network, which is no different from a stranger's.
         "IAM_THROTTLE_EXEMPT_NETWORKS": "127.0.0.1/32",

@@ -19,6 +19,8 @@ _PORTS = {"https": 443, "http": 80}
 _HOST = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,62})(\.[a-z0-9_-]{1,63})*", re.ASCII)
 # The translator of an IPv6-only network: the last four bytes are an IPv4 address that is judged like any other.
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+ANY_PORT = 0
 _GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")
 # Carries an IPv4 address (6to4); documentation of 2024, which the interpreter may not know yet.
 _NOT_GLOBAL = (ipaddress.IPv6Network("2002::/16"), ipaddress.IPv6Network("3fff::/20"))
@@ -46,7 +48,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What is configured: places as (scheme, host, port), and private networks."""
+    """What is configured: places as (scheme, host, port), where ANY_PORT means each one, and private networks."""
 
     places: frozenset[tuple[str, str, int]] = frozenset()
     networks: tuple[Network, ...] = ()
@@ -55,6 +57,7 @@ class Rules:
 def read_rules(entries: Iterable[str]) -> Rules:
     """Read `IAM_OUTBOUND_ALLOW`: `HOST`, `HOST:PORT`, `http://HOST:PORT` (without TLS), or `NETWORK/BITS`.
 
+    `:*` instead of a port, for this machine only: applications under development choose theirs themselves.
     Raises: ValueError that names the entry.
     """
     places: set[tuple[str, str, int]] = set()
@@ -64,22 +67,24 @@ def read_rules(entries: Iterable[str]) -> Rules:
             if "/" in entry and "://" not in entry:
                 networks.append(ipaddress.ip_network(entry))
                 continue
-            text = entry if "://" in entry else f"https://{entry}"
-            place = _place(text)
+            text = entry.removesuffix(":*")
+            place = _place(text if "://" in text else f"https://{text}")
+            if text != entry and place.host not in _LOOPBACK:
+                raise ValueError("any port is for a loopback host only")
             if place.target != "/" or entry.endswith("/"):
                 raise ValueError("has a path")
         except (ValueError, Forbidden) as problem:
             raise ValueError(
                 f"{entry[:100]!r} is no HOST, HOST:PORT, http://HOST:PORT or NETWORK ({problem})"
             ) from None
-        places.add((place.scheme, place.host, place.port))
+        places.add((place.scheme, place.host, place.port if text == entry else ANY_PORT))
     return Rules(frozenset(places), tuple(networks))
 
 
 def check_place(url: str, rules: Rules) -> Place:
     """Return where `url` is, if it may be called. Raises: Forbidden."""
     place = _place(url)
-    if (place.scheme, place.host, place.port) not in rules.places:
+    if rules.places.isdisjoint((place.scheme, place.host, port) for port in (place.port, ANY_PORT)):
         plain = "http://" if place.scheme == "http" else ""
         raise Forbidden(
             f"{place.host[:100]} is not a host that this service may call"

@@ -23,6 +23,7 @@ from iam.oauth.clients import apply_all
 from iam.oauth.models import Client, LogoutDelivery, SessionClient
 from iam.oauth.outbox import GIVE_UP_AFTER, LEASE, Progress, decide_retry
 from iam.oauth.protocol.errors import OAuthError
+from iam.oauth.protocol.fields import MetadataError
 from iam.oauth.protocol.messages import Interaction
 from iam.oauth.purge import purge
 from tests.app.oauth.conftest import CLIENTS, World, claims_of
@@ -38,6 +39,11 @@ def register(client_id: str, uri: str, **more: object) -> None:
     (given,) = (client for client in CLIENTS if client["client_id"] == client_id)
     apply_all([{**given, "backchannel_logout_uri": uri, **more}], datetime.now(UTC), "system:test")
     state.forget()
+
+
+@pytest.fixture(autouse=True)
+def _outbound(settings):
+    settings.IAM_OUTBOUND_ALLOW = ("http://127.0.0.1:*", "127.0.0.0/8", "web.example", "public.example")
 
 
 @pytest.fixture
@@ -333,7 +339,7 @@ def test_answer_that_says_done_ends_the_delivery(world: World, status: int) -> N
 
 
 @pytest.mark.spec(BACK_CHANNEL, "2.8", "400 says that it failed")
-@pytest.mark.parametrize("status", [201, 302, 400, 401, 404, 429, 500, 503])
+@pytest.mark.parametrize("status", [201, 400, 401, 404, 429, 500, 503])
 def test_any_other_answer_is_a_failure_and_is_tried_again(world: World, status: int) -> None:
     with receiving(status) as receiver:
         register("web", receiver.url)
@@ -360,7 +366,34 @@ def test_a62_redirect_is_not_followed(world: World) -> None:
         deliver()
 
     assert (len(receiver.requests), elsewhere.requests) == (1, [])
-    assert LogoutDelivery.objects.get().failure == "status_307"
+    assert LogoutDelivery.objects.get().failure == "redirect"
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "http://127.0.0.1:80/out", "https://169.254.169.254/latest/meta-data", "https://10.0.0.1/out", "https://[::ffff:10.0.0.1]/",
+        "https://evil.example/out", "https://web.example:8443/out", "https://web.example.evil.example/",
+    ],
+)  # fmt: skip
+def test_a62_address_that_may_not_be_called_is_not_registered(world: World, settings, uri: str) -> None:
+    settings.IAM_OUTBOUND_ALLOW = ("web.example", "10.0.0.0/8")
+
+    with pytest.raises(MetadataError, match="backchannel_logout_uri"):
+        register("web", uri)
+
+    assert "backchannel_logout_uri" not in Client.objects.get(client_id="web").options
+
+
+def test_a62_address_that_may_no_longer_be_called_is_not_called(
+    world: World, web: Receiver, settings
+) -> None:
+    sign_out(signed_in(world))
+    settings.IAM_OUTBOUND_ALLOW = ("web.example",)
+
+    deliver()
+
+    assert (web.requests, LogoutDelivery.objects.get().failure) == ([], "not_allowed")
 
 
 def test_receiver_that_is_away_is_a_failure(world: World) -> None:

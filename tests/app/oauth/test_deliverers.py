@@ -82,7 +82,7 @@ def office(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Office]:
     kept = {key: value for key, value in os.environ.items() if key.startswith("IAM_")}
     common = {
         **kept, "PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "DJANGO_SETTINGS_MODULE": "iam.settings",
-        "IAM_OUTBOUND_ALLOW": "127.0.0.1",
+        "IAM_OUTBOUND_ALLOW": "http://127.0.0.1:* 127.0.0.0/8",
     }  # fmt: skip
     owner = runtime = f"sqlite:///{tmp_path_factory.mktemp('delivery') / name}"
     if "postgresql" in os.environ["IAM_DATABASE_URL"]:

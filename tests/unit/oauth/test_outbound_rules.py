@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from iam.oauth.protocol.outbound_rules import (
+    ANY_PORT,
     URL_LENGTH_MAX,
     Forbidden,
     Place,
@@ -34,6 +35,9 @@ RULES = read_rules(
         ("https://app.example", ("https", "app.example", 443)),
         ("http://localhost", ("http", "localhost", 80)),
         ("http://localhost:8001", ("http", "localhost", 8001)),
+        ("http://localhost:*", ("http", "localhost", ANY_PORT)),
+        ("http://[::1]:*", ("http", "::1", ANY_PORT)),
+        ("127.0.0.1:*", ("https", "127.0.0.1", ANY_PORT)),
         ("10.0.0.5", ("https", "10.0.0.5", 443)),
         ("[::1]:8443", ("https", "::1", 8443)),
         ("[2001:DB8:0::1]", ("https", "2001:db8::1", 443)),
@@ -53,6 +57,7 @@ def test_read_rules_network(entry):
     "entry",
     [
         "", "*", "*.example", "a b", "app.example/", "app.example/jwks", "https://app.example/", "http://app.example/x",
+        "app.example:*", "http://10.0.0.1:*", "http://localhost:*/", "http://localhost:8*", "localhost:**", "*:*",
         "ftp://app.example", "app.example:0", "app.example:99999", "app.example:x", "user@app.example", "10.0.0.1/8",
         "10.0.0.0/33", "::1", "[::1", "fe80::1%eth0", "[fe80::1%eth0]", "app..example", "-", "é.example", "2130706433",
     ],
@@ -60,6 +65,16 @@ def test_read_rules_network(entry):
 def test_read_rules_what_is_none_of_the_forms_is_refused_by_name(entry):
     with pytest.raises(ValueError, match=r"is no HOST|bits set"):
         read_rules(["app.example", entry])
+
+
+def test_check_place_any_port_of_this_machine_is_that_scheme_and_host_only():
+    rules = read_rules(["http://127.0.0.1:*"])
+
+    assert check_place("http://127.0.0.1:49152/out", rules).port == 49152
+    assert check_place("http://127.0.0.1/out", rules).port == 80
+    for other in ("https://127.0.0.1:49152/out", "http://localhost:49152/out", "http://127.0.0.2:49152/out"):
+        with pytest.raises(Forbidden):
+            check_place(other, rules)
 
 
 # -- where an address leads --------------------------------------------------------------------------------------
