@@ -89,7 +89,11 @@ def _slowed(request: HttpRequest, typed: str, outcome: steps.Slowed) -> HttpResp
 
 def _page(request: HttpRequest, typed: str, problem: str = "", status: int = 200) -> HttpResponse:
     code = read_user_code(typed)
-    context = {"user_code": shown(code) if code else typed, "filled": bool(code), "problem": problem}
+    context = {
+        "user_code": shown(code) if code else typed,
+        "filled": bool(code) and not problem,
+        "problem": problem,
+    }
     return render(request, "login/device_code.html", context, status=status)
 
 

@@ -13,6 +13,7 @@ SOURCE = "directory"
 PASSWORD = "Correct-Horse-ب-Battery-7"
 TOTP_SECRET = "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP"
 CLIENT_SECRET = "t" * 48
+DEVICE_CODE = "urn:ietf:params:oauth:grant-type:device_code"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,10 @@ PEOPLE = (
     *(TestPerson(f"crowd{n:02}", f"Crowd {n}", f"حشد {n}", "GVA", "en") for n in range(1, 25)),
     *(TestPerson(f"desk{n:02}", f"Desk {n}", f"مكتب {n}", "GVA", "en") for n in range(1, 31)),
     *(TestPerson(f"plain{n:02}", f"Plain {n}", f"بسيط {n}", "TEST", "en", totp=False) for n in range(1, 31)),
+    *(
+        TestPerson(f"screen{n:02}", f"Screen {n}", f"شاشة {n}", "TEST", "en", totp=False)
+        for n in range(1, 25)
+    ),
 )
 
 CLIENTS: list[dict[str, Any]] = [
@@ -67,6 +72,11 @@ CLIENTS: list[dict[str, Any]] = [
         "client_id": "test-public", "token_endpoint_auth_method": "none",
         "redirect_uris": ["http://127.0.0.1/callback", "http://[::1]/callback"],
         "grant_types": ["authorization_code", "refresh_token"], "scope": "openid roles demo.read", "trusted": True,
+    },
+    {
+        "client_id": "test-device", "token_endpoint_auth_method": "none", "client_name": "Meeting room screen",
+        "grant_types": [DEVICE_CODE, "refresh_token"], "scope": "openid profile roles demo.read",
+        "application": "correspondence",
     },
     {
         "client_id": "test-service", "client_secret": CLIENT_SECRET, "grant_types": ["client_credentials"],
