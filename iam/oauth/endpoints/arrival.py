@@ -45,7 +45,10 @@ def arrived(outside: Parameters, state: State, now: datetime) -> Arrival:
 
 def opened(token: str, client: ClientFacts, state: State, now: datetime) -> Arrival:
     """Return the parameters of a signed request object. Raises: OAuthError invalid_request_object."""
-    return Arrival(open_request_object(token, client, client.jwks, state.issuer, now), signed=True)
+    parameters = open_request_object(
+        token, client, lambda kid: state.client_keys(client, kid), state.issuer, now
+    )
+    return Arrival(parameters, signed=True)
 
 
 def _taken(request_uri: str, client: ClientFacts, state: State, now: datetime) -> Arrival:

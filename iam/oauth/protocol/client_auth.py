@@ -18,13 +18,12 @@ from .errors import InvalidClient, OAuthError
 from .jose import ALGORITHMS
 from .messages import ClientFacts, Request
 from .parameters import Parameters
+from .profiles import HIGH_ALGORITHMS
 
 SECRET_METHODS = ("client_secret_basic", "client_secret_post")
 CERTIFICATE_METHODS = ("tls_client_auth", "self_signed_tls_client_auth")
 # client_secret_jwt never: its secret would have to be kept in clear.
 METHODS = (*SECRET_METHODS, "private_key_jwt", *CERTIFICATE_METHODS, "none")
-# RS256 is PKCS#1 v1.5, which FAPI 2.0 §5.4.1 leaves out.
-ALGORITHMS_HIGH = ("PS256", "ES256", "EdDSA")
 ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 # What a request may say of its client; only these are judged before the client is known.
 PARAMETERS = ("client_id", "client_secret", "client_assertion", "client_assertion_type")
@@ -228,5 +227,5 @@ def _expected(issuer: str, path: str, *, high: bool) -> Expected:
 def allowed_algorithms(client: ClientFacts) -> tuple[str, ...]:
     """Return the algorithms with which this client may sign its assertions."""
     only = client.options.token_endpoint_auth_signing_alg
-    allowed = ALGORITHMS_HIGH if client.options.profile == "high" else ALGORITHMS
+    allowed = HIGH_ALGORITHMS if client.options.profile == "high" else ALGORITHMS
     return tuple(algorithm for algorithm in allowed if not only or algorithm == only)

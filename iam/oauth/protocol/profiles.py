@@ -19,7 +19,7 @@ from .options import ClientOptions
 if TYPE_CHECKING:
     from .registration import ClientMetadata
 
-# RS256 is left out: its padding is the old one (FAPI 2.0 Security Profile §5.4.1).
+# RS256 is PKCS#1 v1.5, which FAPI 2.0 Security Profile §5.4.1 leaves out.
 HIGH_ALGORITHMS = ("ES256", "PS256", "EdDSA")
 HIGH_AUTH_METHODS = ("private_key_jwt", "tls_client_auth", "self_signed_tls_client_auth")
 DEVICE_GRANT = "urn:ietf:params:oauth:grant-type:device_code"

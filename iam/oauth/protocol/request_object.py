@@ -7,13 +7,13 @@ Spec: RFC 9101 §4, §5, §6.2, §6.3; FAPI 2.0 Message Signing §5.3.
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
 from .claims import is_for
 from .errors import OAuthError
-from .jose import ALGORITHMS, BadToken
+from .jose import ALGORITHMS, BadToken, split
 from .jwk import verify_with
 from .messages import ClientFacts
 from .parameters import REPEATABLE, Parameters
@@ -29,18 +29,20 @@ _ENVELOPE = frozenset({"iss", "sub", "aud", "exp", "nbf", "iat", "jti"})
 LEEWAY_SECONDS = 30
 # FAPI 2.0 Message Signing §5.3.1: `nbf` at most so long ago, `exp` at most so long after it.
 HIGH_LIFE_SECONDS = 3600
+KeysFor = Callable[[str], Iterable[Mapping[str, Any]]]  # Any: public JWKs
 _TIME_MAX = 10**11  # seconds; what is beyond is no time
 
 
 def open_request_object(
-    token: str, client: ClientFacts, keys: Iterable[Mapping[str, Any]], issuer: str, now: datetime
-) -> Parameters:  # Any: public JWKs
+    token: str, client: ClientFacts, keys_for: KeysFor, issuer: str, now: datetime
+) -> Parameters:
     """Return the parameters that a client signed.
 
-    In: `keys` as the client registered them. Raises: OAuthError invalid_request_object, which says why.
+    In: `keys_for` finds the client's registered keys, told which one is looked for ("" for any).
+    Raises: OAuthError invalid_request_object, which says why.
     """
     high = client.options.profile == "high"
-    typ, claims = _signed_by(token, client, keys, high=high)
+    typ, claims = _signed_by(token, client, keys_for, high=high)
     if typ.lower() not in (_HIGH_TYPES if high else _TYPES):
         raise _refusal("typ", f"The object's typ must be {REQUEST_OBJECT_TYP}.")
     if claims.get("iss") != client.client_id or claims.get("client_id") != client.client_id:
@@ -56,14 +58,18 @@ def open_request_object(
 
 
 def _signed_by(
-    token: str, client: ClientFacts, keys: Iterable[Mapping[str, Any]], *, high: bool
+    token: str, client: ClientFacts, keys_for: KeysFor, *, high: bool
 ) -> tuple[str, dict[str, Any]]:
     named = client.options.request_object_signing_alg
     allowed = [alg for alg in (HIGH_ALGORITHMS if high else ALGORITHMS) if named in {"", alg}]
     if token.count(".") == 4:
         raise _refusal("encrypted", "Encrypted request objects are not supported.")
     try:
-        verified = verify_with(token, keys, allowed)
+        header = split(token).header
+        if header.get("alg") not in allowed:  # nobody's keys are fetched for it
+            raise BadToken("algorithm is not allowed here")
+        kid = header.get("kid")
+        verified = verify_with(token, keys_for(kid if isinstance(kid, str) else ""), allowed)
     except BadToken as problem:
         raise _refusal(
             "signature", f"No registered key of this client signed the object with {' or '.join(allowed)}."

@@ -92,13 +92,12 @@ def test_a01_nothing_is_redirected_before_client_and_address_fit(
     assert not Grant.objects.exists()
 
 
-@pytest.mark.parametrize("uri", EVIL)
 def test_a02_address_that_is_not_exactly_registered_is_refused_on_every_road(
-    uri: str, send: Send, world: World
+    send: Send, world: World
 ) -> None:
     world.sign_in()
 
-    assert is_stopped(send(redirect_uri=uri))
+    assert [uri for uri in EVIL if not is_stopped(send(redirect_uri=uri))] == []
 
 
 @pytest.mark.parametrize(
@@ -377,7 +376,7 @@ def test_a10_scope_added_to_the_answer_is_not_agreed_to(asked: tuple[Browser, st
     )
 
     assert response.status_code == 303
-    assert response["Location"].startswith("https://other.example/cb?code=")
+    assert browser.get(response["Location"])["Location"].startswith("https://other.example/cb?code=")
     assert Grant.objects.get().scope == "openid"
     assert Consent.objects.get().scopes == ["openid"]
 

@@ -50,7 +50,7 @@ def signed(typ: str = TYP, algorithm: str = "ES256", without: tuple[str, ...] = 
 
 
 def opened(token: str, client: ClientFacts = CLIENT, now: datetime = NOW) -> Parameters:
-    return open_request_object(token, client, JWKS, ISSUER, now)
+    return open_request_object(token, client, lambda kid: JWKS, ISSUER, now)
 
 
 def reason(token: str, client: ClientFacts = CLIENT) -> str:
@@ -196,7 +196,22 @@ def test_a11_a12_open_object_that_the_client_did_not_sign_is_refused(token: str)
 
 def test_a11_open_with_no_registered_key_is_refused() -> None:
     with pytest.raises(OAuthError, match="No registered key"):
-        open_request_object(signed(), CLIENT, [], ISSUER, NOW)
+        open_request_object(signed(), CLIENT, lambda kid: [], ISSUER, NOW)
+
+
+def test_open_asks_for_the_named_key_and_for_none_when_the_algorithm_is_not_ours() -> None:
+    asked: list[str] = []
+
+    def keys_for(kid: str) -> list[dict[str, str]]:
+        asked.append(kid)
+        return JWKS
+
+    open_request_object(signed(), CLIENT, keys_for, ISSUER, NOW)
+    for token in (forged(lambda h: {**h, "alg": "HS256"}), "a.b.c", "x"):
+        with pytest.raises(OAuthError):
+            open_request_object(token, CLIENT, keys_for, ISSUER, NOW)
+
+    assert asked == ["k-ES256"]
 
 
 def test_open_encrypted_object_is_refused_in_words() -> None:
