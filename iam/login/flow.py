@@ -22,6 +22,7 @@ class Step(StrEnum):
     PASSWORD = "password"  # noqa: S105 -- a step, not a password
     CODE = "code"
     ENROLMENT = "enrolment"
+    ACCOUNT = "account"
     CONSENT = "consent"
     DEVICE = "device"
     REFUSED = "refused"
@@ -35,6 +36,7 @@ class Page(StrEnum):
     CODE = "code"
     RECOVERY = "recovery"
     ENROLMENT = "enrolment"
+    ACCOUNT = "account"
     CONSENT = "consent"
     DEVICE = "device"
     REFUSED = "refused"
@@ -48,6 +50,7 @@ class Act(StrEnum):
     TRY_CODE = "try_code"
     TRY_RECOVERY = "try_recovery"
     CONFIRM_ENROLMENT = "confirm_enrolment"
+    CONTINUE = "continue"
     AGREE = "agree"
     DECLINE = "decline"
     LET_IN = "let_in"
@@ -59,6 +62,7 @@ class Wish(StrEnum):
     """A button that was pressed, where the fields alone do not say it."""
 
     NONE = ""
+    CONTINUE = "continue"
     AGREE = "agree"
     DECLINE = "decline"
     LET_IN = "let_in"
@@ -97,6 +101,7 @@ ACCEPTS: dict[Step, frozenset[Act]] = {
     Step.PASSWORD: frozenset(),
     Step.CODE: frozenset({Act.TRY_CODE, Act.TRY_RECOVERY}),
     Step.ENROLMENT: frozenset({Act.CONFIRM_ENROLMENT}),
+    Step.ACCOUNT: frozenset({Act.CONTINUE}),
     Step.CONSENT: frozenset({Act.AGREE, Act.DECLINE}),
     Step.DEVICE: frozenset({Act.LET_IN, Act.TURN_AWAY}),
     Step.REFUSED: frozenset({Act.LEAVE}),
@@ -123,6 +128,8 @@ def decide_step(situation: Situation, now: datetime) -> Step:
             if situation.password_at is not None and now - situation.password_at < ENROLMENT_PASSWORD_AGE:
                 return Step.ENROLMENT
             return Step.PASSWORD
+        case Need.ACCOUNT:
+            return Step.ACCOUNT
         case Need.CONSENT:
             return Step.CONSENT
         case Need.DEVICE:
@@ -151,6 +158,8 @@ def _wanted(sent: Sent) -> Act:
     match sent.wish:
         case Wish.NONE:
             return Act.LOOK
+        case Wish.CONTINUE:
+            return Act.CONTINUE
         case Wish.AGREE:
             return Act.AGREE
         case Wish.DECLINE:
@@ -170,6 +179,10 @@ def decide_page(step: Step, situation: Situation, sent: Sent) -> Page:
     match step:
         case Step.PASSWORD:
             return Page.PASSWORD if decide_name(situation, sent) else Page.NAME
+        case Step.ACCOUNT if sent.name:
+            return Page.PASSWORD
+        case Step.ACCOUNT:
+            return Page.NAME if sent.other_person else Page.ACCOUNT
         case Step.CODE:
             return Page.RECOVERY if sent.by_recovery else Page.CODE
         case Step.ENROLMENT:

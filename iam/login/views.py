@@ -31,6 +31,7 @@ from iam.oauth.views import final
 
 from . import device, steps
 from . import flow as table
+from .disclosure import received
 from .flow import Act, Page, Sent, Situation, Wish
 from .language import keep_choice, settle_language
 
@@ -121,7 +122,7 @@ def _sent(request: HttpRequest) -> Sent:
         has_code=bool(posted.get("code", "").strip()),
         by_recovery="recovery" in posted or "recovery" in request.GET,
         has_enrolment="enrolment" in posted,
-        other_person="other" in request.GET,
+        other_person="other" in request.GET or "other" in posted,
         wish=Wish(decision) if decision in set(Wish) else Wish.NONE,
     )
 
@@ -147,6 +148,11 @@ def _take(turn: Turn, sent: Sent) -> HttpResponse:
             return _after(turn, need, sent, outcome)
         case Act.CONFIRM_ENROLMENT:
             return _enrolment(turn, need, sent)
+        case Act.CONTINUE if _is_who_was_named(turn):
+            interactions.choose_account(turn.parked, turn.session)
+            return _reload(turn)
+        case Act.CONTINUE:
+            return _show(turn, need, sent)
         case Act.AGREE | Act.DECLINE | Act.LET_IN | Act.TURN_AWAY if not _is_who_was_asked(turn):
             return _show(turn, need, sent)
         case Act.AGREE:
@@ -176,6 +182,14 @@ def _is_who_was_asked(turn: Turn) -> bool:
         return False
     mark = interactions.consent_mark(turn.parked, turn.session)
     return constant_time_compare(turn.request.POST.get("consent", ""), mark)
+
+
+def _is_who_was_named(turn: Turn) -> bool:
+    """Say whether the account that the page named is the one that is signed in now."""
+    if turn.session is None:
+        return False
+    mark = interactions.account_mark(turn.parked, turn.session)
+    return constant_time_compare(turn.request.POST.get("account", ""), mark)
 
 
 def _password(turn: Turn, sent: Sent) -> HttpResponse:
@@ -270,6 +284,13 @@ def _context(turn: Turn, need: Interaction) -> dict[str, Any]:  # Any: a templat
     }
 
 
+def _own_name(session: LoginSession) -> str:
+    """Return a person's name in the script of the page."""
+    person = session.user
+    arabic, latin = person.name_arabic, person.name_latin
+    return str((arabic or latin) if get_language() == "ar" else (latin or arabic)) or login_of(person.pk)
+
+
 def _application(need: Interaction, language: str) -> tuple[str, str]:
     """Return the name of what asks, in the page's language, and whom to turn to."""
     if need.client is None:
@@ -319,8 +340,18 @@ def _show(turn: Turn, need: Interaction, sent: Sent, problem: str = "", status: 
     page = table.decide_page(step, situation, sent)
     context = _context(turn, need) | {"problem": problem, "by_recovery": page is Page.RECOVERY}
     match page:
+        case Page.ACCOUNT:
+            if turn.session is None:
+                raise ValueError("choosing an account needs a session")
+            context["account_login"] = situation.known_name
+            context["account_name"] = _own_name(turn.session)
+            context["mark"] = interactions.account_mark(turn.parked, turn.session)
         case Page.NAME:
-            context["name"] = sent.name or situation.hinted_name
+            context["other"] = sent.other_person
+            hinted = situation.hinted_name
+            context["name"] = sent.name or (
+                "" if sent.other_person and hinted == situation.known_name else hinted
+            )
         case Page.PASSWORD:
             context["name"] = context["given_name"] = table.decide_name(situation, sent)
         case Page.CODE | Page.RECOVERY:
@@ -333,13 +364,13 @@ def _show(turn: Turn, need: Interaction, sent: Sent, problem: str = "", status: 
         case Page.CONSENT:
             if turn.session is None:
                 raise ValueError("a consent needs a session")
-            context["scopes"] = need.consent_scopes
+            context["received"] = received(need.disclosure)
             context["mark"] = interactions.consent_mark(turn.parked, turn.session)
         case Page.DEVICE:
             if turn.session is None:
                 raise ValueError("a device needs somebody who lets it in")
             context |= device.facts_for(turn.parked, turn.session, facts_of(turn.request), turn.now)
-            context["scopes"] = need.consent_scopes
+            context["received"] = received(need.disclosure)
             context["mark"] = interactions.consent_mark(turn.parked, turn.session)
         case Page.REFUSED:
             status = 403

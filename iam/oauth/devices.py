@@ -9,10 +9,20 @@ from uuid import UUID
 from . import issuance
 from .device_store import DatabaseDevices
 from .ports import Context, State, WaitingDevice
-from .protocol.claims import granted_scopes
+from .protocol.consent import asked_disclosure
 from .protocol.device import GRANT_TYPE
 from .protocol.errors import OAuthError
-from .protocol.interaction import AskConsent, AskFactor, AskLogin, Fail, Issue, NoAccess, decide_interaction
+from .protocol.interaction import (
+    AskAccount,
+    AskConsent,
+    AskFactor,
+    AskLogin,
+    Fail,
+    Issue,
+    NoAccess,
+    Present,
+    decide_interaction,
+)
 from .protocol.messages import (
     Answer,
     AuthorizationRequest,
@@ -58,11 +68,14 @@ def look(
         return ErrorPage(
             400, "unauthorized_client", "This client may not connect devices now.", client.client_id
         )
-    standing = state.standing(client, session.user_id, now) if session else None
-    requirement = standing.requirement if standing else None
-    admission = standing.admission if standing else None
-    # The person is asked in any case, so nothing counts as agreed to, and nothing as still to be agreed to.
-    decision = decide_interaction(asked, session, admission, requirement, (), "", now)
+    present = None
+    if session is not None:
+        # The person is asked in any case, so nothing counts as agreed to, and nothing as still to be agreed to.
+        standing = state.standing(client, session.user_id, now)
+        subject = issuance.subject_for(state, client, session.sub)
+        present = Present(session, subject, standing.admission, standing.requirement)
+    requirement = present.requirement if present else None
+    decision = decide_interaction(asked, present, now)
     match decision:
         case AskLogin():
             return Interaction(Need.LOGIN, client, asked, requirement, decision.reason)
@@ -72,7 +85,7 @@ def look(
             return Interaction(Need.REFUSED, client, asked, requirement, decision.reason)
         case Fail():
             return ErrorPage(400, decision.error.value, decision.description, client.client_id)
-        case AskConsent():
+        case AskConsent() | AskAccount():
             raise ValueError("nothing was left to agree to")
         case Issue():
             return decision
@@ -89,7 +102,7 @@ def ask(
     found = look(state, client, asked, session, now)
     if not isinstance(found, Issue):
         return found
-    return Interaction(Need.DEVICE, client, asked, consent_scopes=granted_scopes(asked.scopes))
+    return Interaction(Need.DEVICE, client, asked, disclosure=asked_disclosure(asked))
 
 
 def confirm(

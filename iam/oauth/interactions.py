@@ -19,11 +19,11 @@ from iam.errors import Conflict
 
 from . import devices
 from .device_store import DatabaseDevices
-from .endpoints.authorize import Agreement, proceed, refuse
+from .endpoints.authorize import NOTHING_GIVEN, Given, proceed, refuse
 from .models import Consent, ParkedRequest
 from .ports import WaitingDevice
 from .protocol.authorization import Target
-from .protocol.claims import granted_scopes
+from .protocol.consent import asked_disclosure, disclosure_digest
 from .protocol.device import Outcome
 from .protocol.errors import OAuthError
 from .protocol.messages import (
@@ -31,6 +31,7 @@ from .protocol.messages import (
     AuthorizationRequest,
     ClientAnswer,
     ClientFacts,
+    Disclosure,
     ErrorPage,
     FormPost,
     Interaction,
@@ -57,7 +58,7 @@ class Parked:
     client: ClientFacts | None
     request: AuthorizationRequest | None
     next_path: str
-    agreement: Agreement | None
+    given: Given
     device: int | None = (
         None  # the device that waits for the person's word; it is answered by asking, not redirected
     )
@@ -122,14 +123,16 @@ def load(handle: str, browser: str, now: datetime) -> Parked | None:
     if row is None:
         return None
     if row.client is None:
-        return Parked(row.pk, handle, row.created_at, None, None, str(row.parameters["next"]), None)
-    agreement = None
-    if row.consented_by is not None:
-        agreement = Agreement(row.consented_by, frozenset(row.consented_scopes or ()))
+        return Parked(row.pk, handle, row.created_at, None, None, str(row.parameters["next"]), NOTHING_GIVEN)
+    beyond = row.consented_beyond
+    agreed = Disclosure(
+        tuple(row.consented_scopes or ()), tuple(beyond.get("claims", ())), tuple(beyond.get("details", ()))
+    )
     client = DatabaseState().client(row.client.client_id)
     request = AuthorizationRequest.from_json(row.parameters)
+    given = Given(row.consented_by, agreed, row.chosen_by)
     device = row.parameters.get("device")
-    return Parked(row.pk, handle, row.created_at, client, request, "", agreement, device)
+    return Parked(row.pk, handle, row.created_at, client, request, "", given, device)
 
 
 @transaction.atomic
@@ -155,7 +158,7 @@ def evaluate(parked: Parked, session: LoginSession | None, facts: RequestFacts, 
             400, "invalid_request", "redirect_uri is no longer registered for this client.", client.client_id
         )
     answer = proceed(
-        _engine_request(facts), state, client, request, _session_facts(session), parked.agreement, now
+        _engine_request(facts), state, client, request, _session_facts(session), parked.given, now
     )
     if isinstance(answer, Response | FormPost):
         _end(parked)
@@ -220,26 +223,49 @@ def answer_device(
 
 
 def consent_mark(parked: Parked, session: LoginSession) -> str:
-    """Return what the consent page carries: the answer counts only for the person who was asked (A10, A46).
+    """Return what the consent page carries: the answer counts only for who was asked, and what was shown (A10, A46).
 
     Somebody else may have signed in since, in another tab; their session must not answer for who saw the page.
     """
-    return salted_hmac("iam.oauth.consent", f"{parked.pk}:{session.user_id}", algorithm="sha256").hexdigest()
+    shown = disclosure_digest(asked_disclosure(_needed(parked)[1]))
+    return _mark("iam.oauth.consent", f"{parked.pk}:{session.user_id}:{shown}")
+
+
+def account_mark(parked: Parked, session: LoginSession) -> str:
+    """Return what the page that asks for an account carries: going on counts only for the account that it named."""
+    return _mark("iam.oauth.account", f"{parked.pk}:{session.user_id}")
+
+
+def _mark(salt: str, text: str) -> str:
+    return salted_hmac(salt, text, algorithm="sha256").hexdigest()
+
+
+def choose_account(parked: Parked, session: LoginSession) -> None:
+    """Remember that this person chose to go on as themselves. Spec: OIDC Core §3.1.2.1 (select_account)."""
+    ParkedRequest.objects.filter(pk=parked.pk).update(chosen_by=session.user_id)
 
 
 @transaction.atomic
 def give_consent(parked: Parked, session: LoginSession, facts: RequestFacts, now: datetime) -> None:
     """Remember that this person agreed to exactly what the parked request asks for."""
     client, request = _needed(parked)
-    scopes = sorted(granted_scopes(request.scopes))
-    ParkedRequest.objects.filter(pk=parked.pk).update(consented_scopes=scopes, consented_by=session.user_id)
+    shown = asked_disclosure(request)
+    scopes, claims = sorted(shown.scopes), sorted(shown.claims)
+    ParkedRequest.objects.filter(pk=parked.pk).update(
+        consented_scopes=scopes,
+        consented_beyond={"claims": claims, "details": [dict(detail) for detail in shown.details]},
+        consented_by=session.user_id,
+    )
     consent, created = Consent.objects.get_or_create(
-        user_id=session.user_id, client_id=client.pk, defaults={"scopes": scopes, "given_at": now}
+        user_id=session.user_id,
+        client_id=client.pk,
+        defaults={"scopes": scopes, "claims": claims, "given_at": now},
     )
     if not created:
         consent.scopes = sorted({*consent.scopes, *scopes})
+        consent.claims = sorted({*consent.claims, *claims})
         consent.given_at = now
-        consent.save(update_fields=["scopes", "given_at"])
+        consent.save(update_fields=["scopes", "claims", "given_at"])
     _record_consent(parked, session, facts, "success", now)
 
 
@@ -284,8 +310,15 @@ def _record_consent(
         object=f"client:{client.client_id}",
         application=client.application or "",
         session=str(session.pk),
-        method=" ".join(granted_scopes(request.scopes)),
+        method=" ".join(_named(request)),
     )
+
+
+def _named(request: AuthorizationRequest) -> list[str]:
+    """Name what was agreed to or declined; of details only the type, their content is the person's business."""
+    shown = asked_disclosure(request)
+    types = dict.fromkeys(str(detail.get("type", "")) for detail in shown.details)
+    return [*shown.scopes, *(f"claim:{name}" for name in shown.claims), *(f"type:{name}" for name in types)]
 
 
 def _needed(parked: Parked) -> tuple[ClientFacts, AuthorizationRequest]:

@@ -298,11 +298,12 @@ class DeviceGrant(AbstractDeviceGrant):
 
 
 class Consent(models.Model):
-    """What a person agreed that a client receives: these scopes and no others."""
+    """What a person agreed that a client receives: these scopes and single claims, and no others."""
 
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="consents")
     client = models.ForeignKey(Client, on_delete=models.CASCADE, related_name="consents")
     scopes = models.JSONField(default=list)
+    claims = models.JSONField(default=list)
     given_at = models.DateTimeField()
 
     class Meta:
@@ -324,9 +325,12 @@ class ParkedRequest(models.Model):
     parameters = models.JSONField()
     created_at = models.DateTimeField()
     expires_at = models.DateTimeField()
-    # The person who gave a password in this flow; kept here until the flow ends.
+    # Who agreed in this flow, and to what: scopes, and beyond them claims and authorization details.
     consented_scopes = models.JSONField(null=True)
+    consented_beyond = models.JSONField(default=dict)
     consented_by = models.UUIDField(null=True)
+    # Who chose to go on with the account that was signed in.
+    chosen_by = models.UUIDField(null=True)
 
     class Meta:
         indexes: ClassVar = [models.Index(fields=["expires_at"], name="parked_by_end")]

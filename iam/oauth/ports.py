@@ -14,7 +14,7 @@ from iam.access.policy import Admitted, EffectiveAccess, Refused, Requirement
 from .protocol.asked import NOTHING, Asked
 from .protocol.dynamic_registration import Invitation
 from .protocol.jose import Key
-from .protocol.messages import AuthorizationRequest, ClientFacts, Response, SessionFacts
+from .protocol.messages import AuthorizationRequest, ClientFacts, Disclosure, Response, SessionFacts
 from .protocol.registration import ClientMetadata
 
 
@@ -389,8 +389,8 @@ class State(Protocol):
     def person(self, user_id: UUID) -> PersonFacts:
         """Read a person's names."""
 
-    def agreed_scopes(self, user_id: UUID, client: ClientFacts) -> frozenset[str]:
-        """Return the scopes that a person agreed to for a client."""
+    def agreed(self, user_id: UUID, client: ClientFacts) -> Disclosure:
+        """Return what a person agreed to for a client, and that lasts: scopes and claims."""
 
     def end_session(self, session_id: UUID, reason: str, request_id: str, source: str, now: datetime) -> bool:
         """End a session and everything issued in it, with its audit event. False when it had ended before."""

@@ -23,7 +23,7 @@ from .device_store import DatabaseDevices
 from .models import Consent
 from .ports import Devices, PersonFacts, Registrar, Standing, Store
 from .protocol.jose import Key, SigningUnavailable
-from .protocol.messages import ClientFacts, Response, SessionFacts
+from .protocol.messages import ClientFacts, Disclosure, Response, SessionFacts
 from .registrations import DatabaseRegistrar
 from .secretbox import client_secret_digest, derived_key, user_code_digest
 from .store import DatabaseStore
@@ -188,10 +188,10 @@ class DatabaseState:
             link.login if link else "",
         )
 
-    def agreed_scopes(self, user_id: UUID, client: ClientFacts) -> frozenset[str]:
+    def agreed(self, user_id: UUID, client: ClientFacts) -> Disclosure:
         """Return what a person agreed to."""
         consent = Consent.objects.filter(user_id=user_id, client_id=client.pk).first()
-        return frozenset(consent.scopes) if consent else frozenset()
+        return Disclosure(tuple(consent.scopes), tuple(consent.claims)) if consent else Disclosure()
 
     # -- written ------------------------------------------------------------------------------------------
 

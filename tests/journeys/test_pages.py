@@ -235,6 +235,8 @@ def walk(
     page.goto(service.issuer)
     give_password(page, "load06")
     look("home", page)
+    page.goto(address(service, application, prompt="select_account"))
+    look("account", page)
     finance = Person(service.issuer, "").request(
         "test-finance", "http://127.0.0.1:9902/callback", scope="openid roles"
     )

@@ -12,26 +12,29 @@ from iam.oauth import issuance
 from iam.oauth.grants.code import code_digest
 from iam.oauth.ports import Context, State
 from iam.oauth.protocol.arrival import Arrival, check_road
-from iam.oauth.protocol.asked import Asked
 from iam.oauth.protocol.authorization import Target, check_request, check_target
-from iam.oauth.protocol.claims import PERSON_SCOPES, granted_scopes
-from iam.oauth.protocol.dpop import check_named_key
+from iam.oauth.protocol.claims import PERSON_SCOPES
+from iam.oauth.protocol.consent import asked_disclosure, unagreed
 from iam.oauth.protocol.errors import OAuthError, Unshowable, described
 from iam.oauth.protocol.interaction import (
+    AskAccount,
     AskConsent,
     AskFactor,
     AskLogin,
     Fail,
     Issue,
     NoAccess,
+    Present,
     decide_interaction,
 )
 from iam.oauth.protocol.jose import BadToken, verify
 from iam.oauth.protocol.messages import (
+    NO_DISCLOSURE,
     Answer,
     AuthorizationRequest,
     ClientAnswer,
     ClientFacts,
+    Disclosure,
     FormPost,
     Interaction,
     Need,
@@ -42,14 +45,19 @@ from iam.oauth.protocol.messages import (
 from iam.oauth.protocol.parameters import Parameters, parse, parse_form
 
 from .arrival import arrived
+from .asked import asked_in
 
 
 @dataclass(frozen=True, slots=True)
-class Agreement:
-    """What somebody agreed to on the consent page of this very flow."""
+class Given:
+    """What was answered on the pages of this very flow, and by whom."""
 
-    user_id: UUID
-    scopes: frozenset[str]
+    agreed_by: UUID | None = None
+    agreed: Disclosure = NO_DISCLOSURE
+    chosen_by: UUID | None = None  # who chose to go on with the account that was signed in
+
+
+NOTHING_GIVEN = Given()
 
 
 def authorize(request: Request, state: State, now: datetime) -> Answer:
@@ -68,7 +76,7 @@ def authorize(request: Request, state: State, now: datetime) -> Answer:
         wanted = check(arrival, target, state, now)
     except OAuthError as problem:
         return refuse(request, state, target, session, problem, now)
-    return proceed(request, state, target.client, wanted, session, None, now)
+    return proceed(request, state, target.client, wanted, session, NOTHING_GIVEN, now)
 
 
 def check(arrival: Arrival, target: Target, state: State, now: datetime) -> AuthorizationRequest:
@@ -85,17 +93,6 @@ def check(arrival: Arrival, target: Target, state: State, now: datetime) -> Auth
         now,
     )
     return replace(wanted, asked=asked_in(arrival.parameters, target.client, wanted.scopes, state))
-
-
-def asked_in(parameters: Parameters, client: ClientFacts, scopes: tuple[str, ...], state: State) -> Asked:
-    """Return what a request asks beyond scopes, all of it checked.
-
-    Raises: OAuthError invalid_target, invalid_request, which may be redirected. Spec: RFC 8707 §2.1, RFC 9449 §10.
-    """
-    return Asked(
-        resources=issuance.resources_asked(state, client, parameters, scopes),
-        dpop_jkt=check_named_key(parameters.get("dpop_jkt")),
-    )
 
 
 def _parameters(request: Request) -> Parameters:
@@ -135,29 +132,23 @@ def proceed(
     client: ClientFacts,
     checked: AuthorizationRequest,
     session: SessionFacts | None,
-    agreement: Agreement | None,
+    given: Given,
     now: datetime,
 ) -> Answer:
     """Issue the code, or say what is still needed."""
     target = Target.of(client, checked)
-    standing = state.standing(client, session.user_id, now) if session else None
-    requirement = standing.requirement if standing else None
-    decision = decide_interaction(
-        checked,
-        session,
-        standing.admission if standing else None,
-        requirement,
-        _unagreed(state, client, checked, session, agreement),
-        issuance.subject_for(state, client, session.sub) if session else "",
-        now,
-    )
+    present = _present(state, client, checked, session, given, now) if session else None
+    requirement = present.requirement if present else None
+    decision = decide_interaction(checked, present, now)
     match decision:
         case AskLogin():
             return Interaction(Need.LOGIN, client, checked, requirement, decision.reason)
+        case AskAccount():
+            return Interaction(Need.ACCOUNT, client, checked, requirement)
         case AskFactor():
             return Interaction(Need.FACTOR, client, checked, requirement, decision.reason)
         case AskConsent():
-            return Interaction(Need.CONSENT, client, checked, requirement, consent_scopes=decision.scopes)
+            return Interaction(Need.CONSENT, client, checked, requirement, disclosure=decision.disclosure)
         case NoAccess():
             _record(request, state, target, session, "refused", decision.reason, now)
             return Interaction(Need.REFUSED, client, checked, requirement, decision.reason)
@@ -169,6 +160,33 @@ def proceed(
                 return _issue(request, state, target, checked, session, decision, now)
             except OAuthError as problem:
                 return refuse(request, state, target, session, problem, now)
+
+
+def _present(
+    state: State,
+    client: ClientFacts,
+    checked: AuthorizationRequest,
+    session: SessionFacts,
+    given: Given,
+    now: datetime,
+) -> Present:
+    """Say who is signed in, and what they answered: another person's answers count for nothing (A10, A46)."""
+    standing = state.standing(client, session.user_id, now)
+    before = NO_DISCLOSURE if client.trusted else state.agreed(session.user_id, client)
+    return Present(
+        session,
+        issuance.subject_for(state, client, session.sub),
+        standing.admission,
+        standing.requirement,
+        unagreed(
+            asked_disclosure(checked),
+            before,
+            given.agreed if given.agreed_by == session.user_id else NO_DISCLOSURE,
+            trusted=client.trusted,
+            anew="consent" in checked.prompt,
+        ),
+        chosen=given.chosen_by == session.user_id,
+    )
 
 
 def _issue(
@@ -187,29 +205,6 @@ def _issue(
     issuance.store_code(state, clearance, checked, context, code_digest(code), family_id)
     _record(request, state, target, session, "success", "", now)
     return send({"code": code}, target, state, now)
-
-
-def _unagreed(
-    state: State,
-    client: ClientFacts,
-    checked: AuthorizationRequest,
-    session: SessionFacts | None,
-    agreement: Agreement | None,
-) -> tuple[str, ...]:
-    """Return the scopes that the person has still to agree to.
-
-    An agreement counts for the person who gave it and for the scopes that were shown (A10).
-    """
-    if session is None:
-        return ()
-    asked = granted_scopes(checked.scopes)
-    here = agreement.scopes if agreement and agreement.user_id == session.user_id else None
-    if "consent" in checked.prompt:
-        return asked if here is None or not set(asked) <= here else ()
-    if client.trusted:
-        return ()
-    agreed = state.agreed_scopes(session.user_id, client) | (here or frozenset())
-    return asked if set(asked) - agreed else ()
 
 
 def refuse(

@@ -4,6 +4,7 @@ Every function here takes a Clearance, which only the gate makes.
 """
 
 import secrets
+from collections.abc import Iterable
 from typing import Any
 from uuid import UUID
 
@@ -14,6 +15,7 @@ from iam.oauth.protocol.binding import Binding
 from iam.oauth.protocol.claims import (
     ACCESS_TOKEN_LIFE,
     ACCESS_TOKEN_TYP,
+    CLAIM_SCOPES,
     CODE_LIFE,
     ID_TOKEN_LIFE,
     ID_TOKEN_TYP,
@@ -22,6 +24,7 @@ from iam.oauth.protocol.claims import (
     generation_claim,
     is_for,
     person_claims,
+    released_claims,
     seconds,
     token_hash,
 )
@@ -32,6 +35,8 @@ from iam.oauth.protocol.messages import AuthorizationRequest, ClientFacts
 from .address import address
 from .gate import BearerToken, Clearance, Ending, require_binding, subject_for
 
+# In an access token that opens userinfo: the claims that were asked for by name, to be told there.
+USERINFO_CLAIM = "userinfo"
 ACCESS_TOKEN_ALG = "ES256"  # noqa: S105 -- an algorithm's name
 
 
@@ -109,6 +114,9 @@ def access_token(
             "acr": context.acr,
             "amr": list(context.amr),
         }
+        asked = [name for name in clearance.asked.claims.userinfo if name in CLAIM_SCOPES]
+        if asked and state.issuer in to.aud:
+            claims[USERINFO_CLAIM] = asked
     if client.options.access_token_format == "opaque":  # noqa: S105 -- a format's name
         token = opaque_tokens.new_token()
         person_id = clearance.person.user_id if clearance.person else None
@@ -124,21 +132,20 @@ def id_token(
     """Return a signed ID token for the client. Spec: OIDC Core §2, §3.1.3.6, §12.2."""
     client, person, now = clearance.client, _person(clearance), clearance.at
     applications = _own_application(client)
-    scopes = frozenset(clearance.scopes)
+    told = _describe(clearance, applications, clearance.asked.claims.id_token)
+    expressed = clearance.access if {"access", "roles"} & told.keys() else None
     claims: dict[str, Any] = {
         "iss": state.issuer,
         "sub": subject_for(state, client, person.sub),
         "aud": client.client_id,
         "iat": seconds(now),
-        "exp": seconds(
-            bounded_end(ID_TOKEN_LIFE, clearance.access if "roles" in scopes else None, applications, now)
-        ),
+        "exp": seconds(bounded_end(ID_TOKEN_LIFE, expressed, applications, now)),
         "auth_time": seconds(context.auth_time),
         "acr": context.acr,
         "amr": list(context.amr),
         "sid": sid,
         "at_hash": token_hash(with_token),
-        **_describe(clearance, applications),
+        **told,
     }
     if nonce:
         claims["nonce"] = nonce
@@ -167,7 +174,8 @@ def userinfo(state: State, bearer: BearerToken) -> dict[str, Any]:  # Any: JSON
     """Return the userinfo answer. Spec: OIDC Core §5.3.2."""
     clearance = bearer.clearance
     sub = subject_for(state, clearance.client, _person(clearance).sub)
-    return {"sub": sub, **_describe(clearance, _own_application(clearance.client))}
+    asked = bearer.claims.get(USERINFO_CLAIM, ())
+    return {"sub": sub, **_describe(clearance, _own_application(clearance.client), asked)}
 
 
 def introspection(
@@ -192,12 +200,15 @@ def introspection(
     }
 
 
-def _describe(clearance: Clearance, applications: frozenset[str]) -> dict[str, Any]:  # Any: JSON
+def _describe(
+    clearance: Clearance, applications: frozenset[str], asked: Iterable[str]
+) -> dict[str, Any]:  # Any: JSON
+    """Return what is told of a person: what the scopes stand for, and what was asked for by name."""
     person = _person(clearance)
-    scopes = frozenset(clearance.scopes)
+    names = released_claims(clearance.scopes, asked, clearance.client.scopes)
     described: dict[str, Any] = dict(
         person_claims(
-            scopes,
+            names,
             name_latin=person.name_latin,
             name_arabic=person.name_arabic,
             email=person.email,
@@ -205,9 +216,8 @@ def _describe(clearance: Clearance, applications: frozenset[str]) -> dict[str, A
             login=person.login,
         )
     )
-    if "roles" in scopes:
-        described |= access_claims(clearance.access, applications)
-    return described
+    rights = access_claims(clearance.access, applications)
+    return described | {name: value for name, value in rights.items() if name in names}
 
 
 def _own_application(client: ClientFacts) -> frozenset[str]:

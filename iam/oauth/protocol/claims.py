@@ -5,7 +5,7 @@ Spec: RFC 9068 §2.2, OIDC Core §2, §5.1, RFC 7662 §2.2. `exp`, `iat`, `auth_
 
 import base64
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -18,11 +18,17 @@ CODE_LIFE = timedelta(seconds=60)  # FAPI 2.0 §5.3.2.1; ASVS 10.4.3
 # Scopes that describe a person. A machine never gets one (A57).
 PERSON_SCOPES = ("openid", "profile", "email", "roles", "offline_access")
 
+# What is told of a person, and the scope that stands for it. Spec: OIDC Core §5.4.
+CLAIM_SCOPES = {
+    "name": "profile", "name#ar": "profile", "preferred_username": "profile", "locale": "profile",
+    "email": "email", "office": "roles", "access": "roles", "roles": "roles",
+}  # fmt: skip
+
 ACCESS_TOKEN_TYP = "at+jwt"  # noqa: S105 -- RFC 9068 §2.1
 ID_TOKEN_TYP = "JWT"  # noqa: S105 -- OIDC Core §2
 SUPPORTED_CLAIMS = (
     "iss", "sub", "aud", "exp", "iat", "auth_time", "nonce", "acr", "amr", "sid", "at_hash",
-    "name", "name#ar", "preferred_username", "locale", "email", "office", "access", "roles",
+    *CLAIM_SCOPES,
 )  # fmt: skip
 
 
@@ -72,24 +78,33 @@ def bounded_end(
     return min(ends)
 
 
-def person_claims(
-    scopes: frozenset[str], *, name_latin: str, name_arabic: str, email: str, language: str, login: str
-) -> dict[str, str]:
-    """Return the standard claims that the granted scopes stand for; an empty one is left out.
+def released_claims(
+    scopes: tuple[str, ...], asked: Iterable[str], registered: frozenset[str]
+) -> frozenset[str]:
+    """Return which claims may be told: those of the granted scopes, and those asked for by name.
 
-    Spec: OIDC Core §5.1, §5.2 (language tags), §5.4.
+    In: `registered` the scopes of the client as they are now; what was taken from it is not told. Spec: OIDC Core §5.4, §5.5.
     """
-    wanted: dict[str, str] = {}
-    if "profile" in scopes:
-        wanted |= {
-            "name": name_latin or name_arabic,
-            "name#ar": name_arabic,
-            "preferred_username": login,
-            "locale": language,
-        }
-    if "email" in scopes:
-        wanted |= {"email": email}
-    return {name: value for name, value in wanted.items() if value}
+    named = frozenset(asked)
+    return frozenset(
+        name
+        for name, scope in CLAIM_SCOPES.items()
+        if scope in scopes or (name in named and scope in registered)
+    )
+
+
+def person_claims(
+    names: frozenset[str], *, name_latin: str, name_arabic: str, email: str, language: str, login: str
+) -> dict[str, str]:
+    """Return the standard claims that may be told; an empty one is left out. Spec: OIDC Core §5.1, §5.2, §5.3.2."""
+    known = {
+        "name": name_latin or name_arabic,
+        "name#ar": name_arabic,
+        "preferred_username": login,
+        "locale": language,
+        "email": email,
+    }
+    return {name: value for name, value in known.items() if value and name in names}
 
 
 def token_hash(token: str) -> str:

@@ -104,6 +104,7 @@ class Need(StrEnum):
 
     LOGIN = "login"  # password (again)
     FACTOR = "factor"  # a second factor (again); whether it must first be enrolled is the login's business
+    ACCOUNT = "account"  # which account is to be used: the one that is signed in, or another
     CONSENT = "consent"
     DEVICE = "device"  # a device waits: let it in or not
     REFUSED = "refused"  # signed in, but no access to this application
@@ -224,10 +225,25 @@ class AuthorizationRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class Disclosure:
+    """What a person agrees to, or is asked to agree to: scopes, single claims, and details (RFC 9396)."""
+
+    scopes: tuple[str, ...] = ()
+    claims: tuple[str, ...] = ()
+    details: tuple[Mapping[str, Any], ...] = ()  # Any: JSON
+
+    def __bool__(self) -> bool:
+        return bool(self.scopes or self.claims or self.details)
+
+
+NO_DISCLOSURE = Disclosure()
+
+
+@dataclass(frozen=True, slots=True)
 class Interaction:
     """Something must be asked of the person. The door parks `request` and shows the page for `need`.
 
-    `reason` is a stable word (why this is asked, or why access is refused); `consent_scopes` what is to be agreed.
+    `reason` is a stable word (why this is asked, or why access is refused); `disclosure` what is to be agreed.
     """
 
     need: Need
@@ -235,7 +251,7 @@ class Interaction:
     request: AuthorizationRequest | None = None
     requirement: Requirement | None = None
     reason: str = ""
-    consent_scopes: tuple[str, ...] = ()
+    disclosure: Disclosure = NO_DISCLOSURE
     # Sign-out only: where to go afterwards, already checked; the languages that the client asked for; the session
     # that ended (SIGNED_OUT), or that the client's hint proves to be its own (CONFIRM_LOGOUT).
     return_to: str = ""

@@ -10,13 +10,13 @@ from .binding import DPOP_ALGORITHMS
 from .claims import PERSON_SCOPES, SUPPORTED_CLAIMS
 from .client_auth import METHODS
 from .device import GRANT_TYPE as DEVICE_CODE
-from .interaction import ACR_VALUES
 from .jose import ALGORITHMS
+from .levels import REACHABLE
 from .messages import ResponseMode
 from .options import SUBJECT_TYPES
 from .resources import RESOURCES
 
-PROMPTS = ("none", "login", "consent")
+PROMPTS = ("none", "login", "consent", "select_account")
 GRANT_TYPES = ("authorization_code", "refresh_token", "client_credentials", DEVICE_CODE)
 ENDPOINTS = {
     "authorization_endpoint": "/authorize",
@@ -59,10 +59,10 @@ def build_metadata(
         "authorization_response_iss_parameter_supported": True,
         "dpop_signing_alg_values_supported": list(DPOP_ALGORITHMS),
         "tls_client_certificate_bound_access_tokens": True,
-        "acr_values_supported": list(ACR_VALUES),
+        "acr_values_supported": list(REACHABLE),
         "prompt_values_supported": list(PROMPTS),
         "claims_supported": list(SUPPORTED_CLAIMS),
-        "claims_parameter_supported": False,
+        "claims_parameter_supported": True,
         "require_pushed_authorization_requests": False,  # a client can be set so, the service asks nobody
         "request_parameter_supported": True,
         "request_object_signing_alg_values_supported": list(ALGORITHMS),

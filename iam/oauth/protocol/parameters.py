@@ -4,15 +4,13 @@ Spec: RFC 6749 §3.1, §3.2 ("Request and response parameters MUST NOT be includ
 an extension lets be repeated: RFC 8707 §2, RFC 8693 §2.1.
 """
 
-import re
 from collections.abc import Iterator, Mapping
 from urllib.parse import parse_qsl
 
 from .errors import OAuthError
 from .messages import PARAMETERS_COUNT_MAX, PARAMETERS_SIZE_MAX, VALUE_LENGTH_MAX, Request
+from .text import UNUSABLE
 
-# No database stores NUL, no encoding a lone surrogate; U+FFFD is what invalid UTF-8 became.
-_UNUSABLE = re.compile("[\x00\ud800-\udfff\ufffd]")
 # These may be given several times; read them with `every`.
 REPEATABLE = frozenset({"resource", "audience"})
 
@@ -37,7 +35,7 @@ class Parameters(Mapping[str, str]):
                     repeated.setdefault(name, []).append(value)
             elif name in values:
                 doubled.add(name)
-            if len(value) > VALUE_LENGTH_MAX or _UNUSABLE.search(name) or _UNUSABLE.search(value):
+            if len(value) > VALUE_LENGTH_MAX or UNUSABLE.search(name) or UNUSABLE.search(value):
                 unusable.add(name)
             values.setdefault(name, value)
         self._values = {name: value for name, value in values.items() if value != ""}

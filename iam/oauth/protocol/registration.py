@@ -15,8 +15,8 @@ from .claims import PERSON_SCOPES
 from .client_auth import METHODS
 from .device import GRANT_TYPE as DEVICE_CODE
 from .fields import MetadataError
-from .interaction import ACR_VALUES
 from .jose import ALGORITHMS
+from .levels import LEVELS
 from .metadata import GRANT_TYPES
 from .mtls import SUBJECT_FIELDS
 from .options import CHECKS, ClientOptions, check_options
@@ -148,7 +148,7 @@ def read_metadata(given: Any) -> ClientMetadata:  # Any: JSON from outside
         ),
         default_max_age=fields.seconds(value, "default_max_age"),
         require_auth_time=fields.flag(value, "require_auth_time", False),
-        default_acr_values=fields.strings(value, "default_acr_values", ACR_VALUES),
+        default_acr_values=fields.strings(value, "default_acr_values", LEVELS),
         initiate_login_uri=fields.page(value, "initiate_login_uri"),
         description=_described(value),
         trusted=fields.flag(value, "trusted", False),

@@ -129,7 +129,7 @@ def test_authorize_untrusted_client_asks_for_consent(world):
     answer = world.authorize("other")
 
     assert isinstance(answer, Interaction)
-    assert (answer.need, answer.consent_scopes) == (Need.CONSENT, ("openid", "roles"))
+    assert (answer.need, answer.disclosure.scopes) == (Need.CONSENT, ("openid", "roles"))
 
 
 def test_authorize_switched_off_client_is_a_page(world):

@@ -451,7 +451,7 @@ def test_question_asks_for_the_sign_in_that_the_application_asks_for(world):
 
     assert (lower.need, lower.reason) == (Need.FACTOR, "policy")
     assert nobody.need is Need.LOGIN
-    assert (enough.need, enough.consent_scopes) == (Need.DEVICE, ("openid", "roles"))
+    assert (enough.need, enough.disclosure.scopes) == (Need.DEVICE, ("openid", "roles"))
 
 
 def test_question_asks_anew_for_a_password_that_is_older_than_the_client_allows(world):

@@ -112,7 +112,7 @@ def test_a10_consent_given_for_one_flow_does_not_widen_to_another(world: World) 
     answer = interactions.evaluate(reload(world, wide.handle), session_of(world), FACTS, world.now)
 
     assert isinstance(answer, Interaction)
-    assert (answer.need, answer.consent_scopes) == (Need.CONSENT, ("openid", "roles"))
+    assert (answer.need, answer.disclosure.scopes) == (Need.CONSENT, ("openid", "roles"))
     assert Consent.objects.get().scopes == ["openid"]
 
 

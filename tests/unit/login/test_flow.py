@@ -25,9 +25,9 @@ from iam.login.flow import (
 from iam.oauth.protocol.messages import Need
 
 NOW = datetime(2026, 11, 25, 10, 0, tzinfo=UTC)
-SIGNING_IN = (Need.LOGIN, Need.FACTOR, Need.CONSENT, Need.DEVICE, Need.REFUSED)
+SIGNING_IN = (Need.LOGIN, Need.FACTOR, Need.ACCOUNT, Need.CONSENT, Need.DEVICE, Need.REFUSED)
 YES_NO = (False, True)
-# Everything that a request can bring: 2 * 2 * 2 * 2 * 2 * 2 * 2 * 6 of them.
+# Everything that a request can bring: 2 * 2 * 2 * 2 * 2 * 2 * 2 * 7 of them.
 EVERYTHING_SENT = tuple(
     Sent(is_post, name, has_password, has_code, by_recovery, has_enrolment, other_person, wish)
     for is_post, name, has_password, has_code, by_recovery, has_enrolment, other_person, wish in product(
@@ -62,6 +62,8 @@ EVERY_SITUATION = tuple(
         (Need.FACTOR, False, NOW - ENROLMENT_PASSWORD_AGE, Step.PASSWORD),
         (Need.FACTOR, False, NOW - timedelta(days=1), Step.PASSWORD),
         (Need.FACTOR, False, None, Step.PASSWORD),
+        (Need.ACCOUNT, False, None, Step.ACCOUNT),
+        (Need.ACCOUNT, True, NOW, Step.ACCOUNT),
         (Need.CONSENT, False, None, Step.CONSENT),
         (Need.CONSENT, True, NOW, Step.CONSENT),
         (Need.DEVICE, True, NOW, Step.DEVICE),
@@ -118,6 +120,12 @@ def test_act_table_accepts_nothing_twice():
         (Step.ENROLMENT, Sent(True, has_code=True), Act.LOOK),
         (Step.ENROLMENT, Sent(True, has_code=True, by_recovery=True), Act.LOOK),
         (Step.ENROLMENT, Sent(True, has_enrolment=True), Act.LOOK),
+        (Step.ACCOUNT, Sent(True, wish=Wish.CONTINUE), Act.CONTINUE),
+        (Step.ACCOUNT, Sent(False, wish=Wish.CONTINUE), Act.LOOK),
+        (Step.ACCOUNT, Sent(True, wish=Wish.AGREE), Act.LOOK),
+        (Step.ACCOUNT, Sent(True, has_code=True, wish=Wish.CONTINUE), Act.LOOK),
+        (Step.CONSENT, Sent(True, wish=Wish.CONTINUE), Act.LOOK),
+        (Step.PASSWORD, Sent(True, wish=Wish.CONTINUE), Act.LOOK),
         (Step.CONSENT, Sent(True, wish=Wish.AGREE), Act.AGREE),
         (Step.CONSENT, Sent(True, wish=Wish.DECLINE), Act.DECLINE),
         (Step.CONSENT, Sent(True, wish=Wish.LEAVE), Act.LOOK),
@@ -154,6 +162,7 @@ def test_password_comes_first_only_with_a_name_and_a_post():
     [
         (Step.CODE, (Page.CODE, Page.RECOVERY)),
         (Step.ENROLMENT, (Page.ENROLMENT, Page.ENROLMENT)),
+        (Step.ACCOUNT, (Page.ACCOUNT, Page.ACCOUNT)),
         (Step.CONSENT, (Page.CONSENT, Page.CONSENT)),
         (Step.DEVICE, (Page.DEVICE, Page.DEVICE)),
         (Step.REFUSED, (Page.REFUSED, Page.REFUSED)),
@@ -182,11 +191,25 @@ def test_name_whose_password_is_asked_for(situation, sent, name):
     assert decide_page(Step.PASSWORD, situation, sent) is (Page.PASSWORD if name else Page.NAME)
 
 
+@pytest.mark.parametrize(
+    ("sent", "page"),
+    [
+        (Sent(), Page.ACCOUNT),
+        (Sent(other_person=True), Page.NAME),
+        (Sent(name="sara"), Page.PASSWORD),
+        (Sent(other_person=True, name="sara"), Page.PASSWORD),
+        (Sent(wish=Wish.CONTINUE), Page.ACCOUNT),
+    ],
+)
+def test_page_while_an_account_is_chosen(sent, page):
+    assert decide_page(Step.ACCOUNT, Situation(Need.ACCOUNT, known_name="omar"), sent) is page
+
+
 def test_every_situation_with_everything_sent_has_a_page_of_its_own_step():
     belongs = {
         Step.PASSWORD: {Page.NAME, Page.PASSWORD}, Step.CODE: {Page.CODE, Page.RECOVERY},
-        Step.ENROLMENT: {Page.ENROLMENT}, Step.CONSENT: {Page.CONSENT}, Step.DEVICE: {Page.DEVICE},
-        Step.REFUSED: {Page.REFUSED},
+        Step.ENROLMENT: {Page.ENROLMENT}, Step.ACCOUNT: {Page.ACCOUNT, Page.NAME, Page.PASSWORD},
+        Step.CONSENT: {Page.CONSENT}, Step.DEVICE: {Page.DEVICE}, Step.REFUSED: {Page.REFUSED},
     }  # fmt: skip
     for situation, sent in product(EVERY_SITUATION, EVERYTHING_SENT):
         step = decide_step(situation, NOW)

@@ -67,7 +67,7 @@ def test_known_and_not_built_do_not_overlap():
         ({"default_max_age": -1}, "default_max_age"),
         ({"default_max_age": True}, "default_max_age"),
         ({"default_max_age": "300"}, "default_max_age"),
-        ({"default_acr_values": ["phr"]}, "default_acr_values"),
+        ({"default_acr_values": ["gold"]}, "default_acr_values"),
         ({"trusted": "yes"}, "trusted"),
         ({"enabled": 1}, "enabled"),
         ({"resource_server": ["openid"]}, "openid"),
