@@ -59,11 +59,11 @@ class KeySets:
     def keys(self, address: str, kid: str) -> Keys:
         """Return the keys at an address, empty when they cannot be had; `kid` "" asks for no particular one."""
         entry = self._entry(address)
-        now = self._clock()
-        if now - entry.read_at < STALE_SECONDS and (not kid or _has(entry.keys, kid)):
+        now, known = self._clock(), entry.keys
+        if now - entry.read_at < STALE_SECONDS and (not kid or _has(known, kid)):
             if now - entry.read_at >= REFRESH_SECONDS and now - entry.tried_at >= COOL_DOWN_SECONDS:
                 self._read_beside(address, entry)
-            return entry.keys
+            return known
         with entry.lock:  # those who ask meanwhile wait for the one who reads
             if self._clock() - entry.tried_at >= COOL_DOWN_SECONDS:
                 self._read(address, entry)

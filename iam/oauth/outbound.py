@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from http.client import HTTPException
 from typing import Any
 from urllib.parse import urlencode
 
@@ -28,6 +29,7 @@ from django.conf import settings
 from urllib3 import BaseHTTPResponse
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import HTTPError, SSLError
+from urllib3.exceptions import TimeoutError as LibraryTimeoutError
 
 from .protocol.outbound_rules import Address, Forbidden, Place, Rules, check_place, is_reachable, read_rules
 
@@ -134,9 +136,12 @@ class Guard:
     def _body(self, answer: BaseHTTPResponse) -> bytes:
         if answer.headers.get("Content-Encoding", "identity").strip().lower() not in {"", "identity"}:
             raise Refused("content_encoding", "The answer is compressed, which was not asked for.")
-        body = answer.read(self.bytes_max + 1, decode_content=False)
-        if len(body) > self.bytes_max:
-            raise Refused("too_large", f"The answer is larger than {self.bytes_max // 1024} KB.")
+        body = b""
+        # Until nothing more comes: only then is it known that an announced length was kept.
+        while piece := answer.read(self.bytes_max + 1 - len(body), decode_content=False):
+            body += piece
+            if len(body) > self.bytes_max:
+                raise Refused("too_large", f"The answer is larger than {self.bytes_max // 1024} KB.")
         return body
 
     @contextlib.contextmanager
@@ -150,15 +155,18 @@ class Guard:
         with contextlib.closing(connection), _ended_at(connection, deadline) as ended:
             try:
                 connection.request(method, place.target, body=body, headers=sent, preload_content=False)
-                answer = connection.getresponse()
-                if 300 <= answer.status < 400:
-                    raise Refused("redirect", "The answer is a redirect, and none is followed.")
-                yield answer
-            except (HTTPError, OSError, ValueError) as problem:
-                if ended.is_set() or isinstance(problem, TimeoutError) or time.monotonic() >= deadline:
+                with contextlib.closing(connection.getresponse()) as answer:
+                    if 300 <= answer.status < 400:
+                        raise Refused("redirect", "The answer is a redirect, and none is followed.")
+                    yield answer
+            except (Refused, HTTPError, HTTPException, OSError, ValueError) as problem:
+                # What was cut off may also look like a whole answer without this or that.
+                if ended.is_set() or isinstance(problem, TimeoutError | LibraryTimeoutError):
                     raise _late(place) from problem
+                if isinstance(problem, Refused):
+                    raise
                 raise Refused("broken", f"{place.host} did not answer in HTTP.") from problem
-        if ended.is_set():  # what was read until then may look whole
+        if ended.is_set():
             raise _late(place)
 
     def _addresses(self, place: Place, deadline: float) -> list[Address]:
