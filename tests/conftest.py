@@ -17,6 +17,7 @@ def _forget_memory() -> Iterator[None]:
     yield
     if "iam.oauth.state" in sys.modules:
         sys.modules["iam.oauth.state"].forget()
+        sys.modules["iam.oauth.sightings"].forget()
 
 
 @pytest.fixture(scope="session", autouse=True)

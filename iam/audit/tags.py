@@ -60,6 +60,7 @@ class Action(StrEnum):
     REGISTRATION_END = "client:registration:end"
     INVITATION_CREATE = "administrator:invitation:create"
     INVITATION_END = "administrator:invitation:end"
+    SECRET_ROTATE = "administrator:secret:rotate"
     KEY_CREATE = "administrator:key:create"
     KEY_ACTIVATE = "administrator:key:activate"
     KEY_REPLACE = "administrator:key:replace"

@@ -93,6 +93,8 @@ def write(metadata: ClientMetadata) -> Applied:
     old = describe(client) if before else {}
     old_digest = client.secret_digest
     generated = _set(client, metadata)
+    if client.secret_digest != old_digest:
+        client.old_secret_digest, client.old_secret_expires_at = "", None
     changes = _difference(
         old, describe(client), secret_changed=before is not None and client.secret_digest != old_digest
     )

@@ -29,4 +29,6 @@ def client_facts(client: Client) -> ClientFacts:
         options=stored_options(client.options),
         jwks=tuple((client.client_jwks or {}).get("keys", ())),
         jwks_uri=client.client_jwks_uri,
+        old_secret_digest=client.old_secret_digest,
+        old_secret_expires_at=client.old_secret_expires_at,
     )

@@ -358,6 +358,9 @@ class State(Protocol):
     def next_change(self, user_id: UUID, now: datetime) -> datetime | None:
         """Return when a person's rights change next by date alone."""
 
+    def note_old_secret(self, client: ClientFacts, now: datetime) -> None:
+        """Remember that a client still uses its old secret. Never blocks, never fails."""
+
     def secret_digest(self, secret: str) -> str:
         """Return the keyed digest under which a client secret is stored."""
 

@@ -70,6 +70,12 @@ def note(sighting: Sighting, now: datetime) -> None:
         _wake.set()
 
 
+def forget() -> None:
+    """Drop what was noted; for tests, whose rows are rolled back."""
+    _pending.clear()
+    _noted.clear()
+
+
 def write_pending() -> None:
     """Write what was noted, on this thread's connection. Raises: DatabaseError, and then it will be seen again."""
     while _pending:

@@ -101,6 +101,10 @@ class DatabaseState:
         """Remember that a client has these keys now."""
         sightings.note(sightings.KeysFetched(client.pk, kids), now)
 
+    def note_old_secret(self, client: ClientFacts, now: datetime) -> None:
+        """Remember that a client still uses its old secret."""
+        sightings.note(sightings.OldSecretUsed(client.pk, client.old_secret_digest), now)
+
     def secret_digest(self, secret: str) -> str:
         """Return the keyed digest of a client secret."""
         return client_secret_digest(secret)

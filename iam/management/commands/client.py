@@ -2,17 +2,19 @@
 
 import getpass
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from iam.errors import IAMError
 from iam.management import invitations
 from iam.oauth.clients import Applied, apply_all, describe, lacks
 from iam.oauth.models import Client
 from iam.oauth.protocol.fields import MetadataError
 from iam.oauth.protocol.options import stored_options
+from iam.oauth.secret_rotation import OVERLAP_MAX, end_old_secret, rotate_secret
 
 # What a profile is for, to somebody who does not know its name.
 PROFILE_TITLES = {
@@ -40,6 +42,16 @@ class Command(BaseCommand):
         )
         check.add_argument("client_id")
         check.add_argument("--json", action="store_true", help="print it as JSON")
+        rotate = actions.add_parser("rotate-secret", help="give a client a new secret and print it once")
+        rotate.add_argument("client_id")
+        rotate.add_argument(
+            "--overlap",
+            type=int,
+            metavar="HOURS",
+            help="keep the old one good for so long; else it ends at once",
+        )
+        ended = actions.add_parser("end-old-secret", help="end an old secret before its overlap is over")
+        ended.add_argument("client_id")
         invitations.add_arguments(actions)
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -53,6 +65,12 @@ class Command(BaseCommand):
                 self._show(options["client_id"])
             case "check":
                 self._check(options["client_id"], as_json=options["json"])
+            case "rotate-secret":
+                self._rotate_secret(options["client_id"], options["overlap"])
+            case "end-old-secret":
+                if not end_old_secret(options["client_id"], datetime.now(UTC), _operator()):
+                    raise CommandError(f"{options['client_id']!r} has no old secret that is still good.")
+                self.stdout.write(f"{options['client_id']}: the old secret has ended")
             case action if action in invitations.ACTIONS:
                 invitations.handle(action, options, self.stdout)
 
@@ -65,7 +83,7 @@ class Command(BaseCommand):
         except ValueError as problem:
             raise CommandError(f"{file} is not JSON: {problem}.") from problem
         try:
-            applied = apply_all(items, datetime.now(UTC), f"operator:{getpass.getuser()}")
+            applied = apply_all(items, datetime.now(UTC), _operator())
         except MetadataError as problem:
             raise CommandError(
                 f"Nothing was changed. {str(problem)[0].upper()}{str(problem)[1:]}."
@@ -75,6 +93,23 @@ class Command(BaseCommand):
             return
         for one in applied:
             self._print(one)
+
+    def _rotate_secret(self, client_id: str, hours: int | None) -> None:
+        now = datetime.now(UTC)
+        longest = int(OVERLAP_MAX.total_seconds() // 3600)
+        if hours is not None and not 1 <= hours <= longest:
+            raise CommandError(f"--overlap must be 1 to {longest} hours.")
+        overlap = None if hours is None else timedelta(hours=hours)
+        try:
+            secret = rotate_secret(client_id, overlap, now, _operator())
+        except IAMError as problem:
+            raise CommandError(str(problem)) from problem
+        self.stdout.write(f"client_secret (shown once, keep it now): {secret}")
+        self.stdout.write(
+            f"The old secret is good until {now + overlap:%Y-%m-%d %H:%M} UTC; `client list` shows whether it is still used."
+            if overlap
+            else "The old secret, and every access token that was got with it, ended just now."
+        )
 
     def _read(self, file: str) -> str:
         if file == "-":
@@ -97,6 +132,7 @@ class Command(BaseCommand):
     def _list(self) -> None:
         for client in Client.objects.select_related("application").order_by("client_id"):
             state = "" if client.enabled else "  (switched off)"
+            state += _old_secret(client)
             application = client.application.code if client.application else "-"
             self.stdout.write(
                 f"{client.client_id:32} {application:20} {client.token_endpoint_auth_method}{state}"
@@ -131,6 +167,18 @@ def _named(client_id: str) -> Client:
     if client is None:
         raise CommandError(f"There is no client {client_id!r}; `client list` names them.")
     return client
+
+
+def _operator() -> str:
+    return f"operator:{getpass.getuser()}"
+
+
+def _old_secret(client: Client) -> str:
+    end, used = client.old_secret_expires_at, client.old_secret_used_at
+    if not client.old_secret_digest or end is None or end <= datetime.now(UTC):
+        return ""
+    seen = f"last used {used:%Y-%m-%d %H:%M} UTC" if used else "not used since"
+    return f"  (old secret good until {end:%Y-%m-%d %H:%M} UTC, {seen})"
 
 
 def _shown(value: Any) -> str:  # Any: JSON

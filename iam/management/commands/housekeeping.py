@@ -17,6 +17,7 @@ from iam.audit.record import flush_tallies
 from iam.login.throttle import purge as purge_counters
 from iam.oauth import keyring, sightings
 from iam.oauth.purge import purge as purge_provider
+from iam.oauth.secret_rotation import forget_old_secrets
 
 logger = logging.getLogger("iam.housekeeping")
 
@@ -36,6 +37,7 @@ TASKS: tuple[tuple[str, Callable[[datetime], int]], ...] = (
     ("sessions that ran out ended", end_sessions_that_ran_out),
     ("expired rows of the provider deleted", purge_provider),
     ("signing keys published, activated or withdrawn", _tend_keys),
+    ("old client secrets forgotten", forget_old_secrets),
     ("counters of failed sign-ins deleted", purge_counters),
 )
 

@@ -6,7 +6,13 @@ from datetime import datetime
 
 from iam.oauth.ports import State
 from iam.oauth.protocol.assertions import Assertion, use_until
-from iam.oauth.protocol.client_auth import PARAMETERS, authenticate, read_credentials
+from iam.oauth.protocol.client_auth import (
+    PARAMETERS,
+    Credentials,
+    authenticate,
+    is_old_secret,
+    read_credentials,
+)
 from iam.oauth.protocol.errors import InvalidClient, OAuthError
 from iam.oauth.protocol.messages import ClientFacts, Request
 from iam.oauth.protocol.parameters import Parameters, parse_form
@@ -26,6 +32,7 @@ def authenticated_client(request: Request, state: State, now: datetime) -> tuple
             client = state.client(credentials.client_id)
             claimed = client.client_id if client else ""
             known = authenticate(credentials, client, request, state, now)
+            _note_old_secret(credentials, known, state, now)
             if credentials.assertion is not None:
                 _use_up(credentials.assertion, known, state)
             return known, form
@@ -35,6 +42,14 @@ def authenticated_client(request: Request, state: State, now: datetime) -> tuple
     except OAuthError as problem:
         state.tally(request.source, claimed, problem.reason, now)
         raise
+
+
+def _note_old_secret(credentials: Credentials, client: ClientFacts, state: State, now: datetime) -> None:
+    """Let the operator see who still uses a secret that was replaced."""
+    if client.old_secret_digest and credentials.unverified_secret is not None:
+        digest = state.secret_digest(credentials.unverified_secret)
+        if is_old_secret(digest, client, now):
+            state.note_old_secret(client, now)
 
 
 def _use_up(assertion: Assertion, client: ClientFacts, state: State) -> None:

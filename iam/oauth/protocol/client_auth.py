@@ -175,9 +175,17 @@ def _problem_with_proof(
         return _problem_with_certificate(request.certificate, client, known, now)
     if credentials.method != client.auth_method:
         return "wrong_method"
-    if client.auth_method != "none" and not hmac.compare_digest(digest, client.secret_digest):
+    if client.auth_method != "none" and not (
+        hmac.compare_digest(digest, client.secret_digest) or is_old_secret(digest, client, now)
+    ):
         return "wrong_secret"
     return ""
+
+
+def is_old_secret(digest: str, client: ClientFacts, now: datetime) -> bool:
+    """Say whether this is the digest of the secret before the present one, and its time is not over."""
+    until = client.old_secret_expires_at
+    return until is not None and now < until and hmac.compare_digest(digest, client.old_secret_digest)
 
 
 def _problem_with_certificate(certificate: str, client: ClientFacts, known: Registered, now: datetime) -> str:

@@ -137,6 +137,9 @@ class ClientFacts:
     options: ClientOptions = STANDARD
     jwks: tuple[Mapping[str, Any], ...] = ()  # Any: public JWKs, registered by value
     jwks_uri: str = ""
+    # The secret before the present one, while both are good.
+    old_secret_digest: str = ""
+    old_secret_expires_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
