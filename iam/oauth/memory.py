@@ -235,5 +235,7 @@ def _read(version: int, generation: int, before: Memory | None) -> Memory:
     salt = sql.one("SELECT pairwise_salt FROM oauth_installation WHERE id = 1", {})
     if salt is None:
         raise LookupError("the row of the installation is missing: run the migrations")
+    if before is not None and before.has_ended():
+        tokens.forget(EVERYTHING)  # one that a forger made with that key could say that it lives for years
     keys = (ring.by_kid, ring.active, ring.published)
     return Memory(version, generation, clients, owners, servers, *keys, bytes(salt[0]), ring)

@@ -7,13 +7,18 @@ from iam.oauth.protocol.key_ring import JWKS_CACHE
 from iam.oauth.protocol.messages import Request, Response, json_response
 from iam.oauth.protocol.metadata import build_metadata
 
+Headers = tuple[tuple[str, str], ...]
+
 # A client that caches longer would meet a new key too late; next keys are published a day before (key_ring.py).
-METADATA_CACHE = (
+METADATA_CACHE: Headers = (
     ("Cache-Control", f"public, max-age={int(JWKS_CACHE.total_seconds())}"),
     ("Access-Control-Allow-Origin", "*"),
 )
 # Not for caches that others share: each fetch by the application itself shall reach us.
-_OWN_CACHE = (("Cache-Control", METADATA_CACHE[0][1].replace("public", "private")), METADATA_CACHE[1])
+_OWN_CACHE: Headers = (
+    ("Cache-Control", METADATA_CACHE[0][1].replace("public", "private")),
+    METADATA_CACHE[1],
+)
 
 
 def discovery(request: Request, state: State, now: datetime) -> Response:
@@ -31,8 +36,8 @@ def _discovery(state: State) -> Response:
     return json_response(200, described, METADATA_CACHE)
 
 
-def _jwks(state: State) -> Response:
-    return json_response(200, {"keys": [key.jwk() for key in state.published_keys()]}, METADATA_CACHE)
+def _jwks(state: State, cache: Headers = METADATA_CACHE) -> Response:
+    return json_response(200, {"keys": [key.jwk() for key in state.published_keys()]}, cache)
 
 
 def client_jwks(request: Request, state: State, now: datetime) -> Response:
@@ -44,7 +49,6 @@ def client_jwks(request: Request, state: State, now: datetime) -> Response:
     if client is None or not client.enabled or not client.options.dedicated_jwks:
         text = "No client has a key set address of its own here; everybody's is /jwks."
         return json_response(404, {"error": "not_found", "error_description": text})
-    keys = state.published_keys()
     if request.method == "GET":
-        state.note_keys_fetched(client, frozenset(key.kid for key in keys), now)
-    return json_response(200, {"keys": [key.jwk() for key in keys]}, _OWN_CACHE)
+        state.note_keys_fetched(client, frozenset(key.kid for key in state.published_keys()), now)
+    return state.document("jwks of one", lambda: _jwks(state, _OWN_CACHE))

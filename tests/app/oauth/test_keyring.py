@@ -1,5 +1,6 @@
 """The key ring in the database: planned and emergency rotation, and what is believed meanwhile (US-33, A21, F11)."""
 
+import base64
 import json
 from datetime import timedelta
 
@@ -7,7 +8,7 @@ import pytest
 from django.db import IntegrityError, transaction
 
 from iam.audit.models import AuditEvent
-from iam.oauth import keyring, memory, state
+from iam.oauth import engine, keyring, memory, state
 from iam.oauth.models import SigningKey
 from iam.oauth.protocol import jose, key_ring
 from iam.oauth.protocol.jose import SigningUnavailable
@@ -15,7 +16,7 @@ from iam.oauth.protocol.jwk import thumbprint
 from iam.oauth.protocol.key_ring import Status, Withdrawal
 from iam.oauth.protocol.messages import Request, Response
 
-from .conftest import World, claims_of
+from .conftest import SERVER_SECRET, World, claims_of
 
 ACTOR = "operator:test"
 DAY = timedelta(days=1)
@@ -192,6 +193,32 @@ def test_worker_forgets_a_retiring_key_when_its_time_is_over_without_any_commit(
 
     assert old not in state.DatabaseState().keys()  # noqa: SIM118 -- the State's, not a dict's
     assert memory.current().version == version
+
+
+def test_a21_token_that_a_thief_made_ends_with_the_key_however_long_it_says(world, monkeypatch):
+    leaked = state.DatabaseState().signing_key("ES256")
+    answer = world.post("/token", "service", grant_type="client_credentials", scope="demo.read")
+    claims = claims_of(json.loads(answer.body)["access_token"])
+    forged = leaked.sign("at+jwt", {**claims, "exp": claims["exp"] + 10 * 365 * 86400})
+    keyring.rotate_at_once("ES256", Withdrawal.AFTER_TOKENS_END, world.now, ACTOR)
+
+    def is_active() -> bool:  # in one worker, which remembers tokens that were good
+        basic = "Basic " + base64.b64encode(f"resource:{SERVER_SECRET}".encode()).decode()
+        request = Request(
+            "POST", "/introspect", body=f"token={forged}".encode(), authorization=basic,
+            content_type="application/x-www-form-urlencoded",
+        )  # fmt: skip
+        found = engine.handle(request, state.DatabaseState(), world.now)
+        assert isinstance(found, Response)
+        return json.loads(found.body)["active"]
+
+    assert is_active()
+    end = memory.current().ring.until
+    assert end is not None
+    monkeypatch.setattr(memory.time, "time", lambda: end.timestamp())
+    monkeypatch.setattr(memory, "datetime", _At(end))
+
+    assert not is_active()
 
 
 class _At:
