@@ -64,6 +64,8 @@ class RefusalTally(models.Model):
     client = models.CharField(max_length=128, blank=True)
     reason = models.CharField(max_length=80)
     count = models.PositiveIntegerField(default=1)
+    # Of the last one: who asks for help has this number.
+    request_id = models.CharField(max_length=64, blank=True, default="")
 
     class Meta:
         constraints: ClassVar = [

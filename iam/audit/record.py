@@ -72,9 +72,10 @@ _INSERT_DETAILS = (
     " VALUES (%(event)s, %(now)s, %(salt)s, %(details)s)"
 )
 _TALLY = (
-    "INSERT INTO audit_refusaltally (minute, source, client, reason, count)"
-    " VALUES (%(minute)s, %(source)s, %(client)s, %(reason)s, 1)"
-    " ON CONFLICT (minute, source, client, reason) DO UPDATE SET count = audit_refusaltally.count + 1"
+    "INSERT INTO audit_refusaltally (minute, source, client, reason, count, request_id)"
+    " VALUES (%(minute)s, %(source)s, %(client)s, %(reason)s, 1, %(request_id)s)"
+    " ON CONFLICT (minute, source, client, reason)"
+    " DO UPDATE SET count = audit_refusaltally.count + 1, request_id = excluded.request_id"
 )
 
 
@@ -126,8 +127,11 @@ def commit(salt: bytes, details: Mapping[str, str]) -> str:
     return hmac.new(salt, canonical(details), hashlib.sha256).hexdigest()
 
 
-def tally(source: str, client: str, reason: str, now: datetime) -> None:
-    """Count a refusal of somebody unknown: one line a minute, source, client and reason, however many come."""
+def tally(source: str, client: str, reason: str, now: datetime, request_id: str = "") -> None:
+    """Count a refusal of somebody unknown: one line a minute, source, client and reason, however many come.
+
+    `request_id` is kept of the last one, so that a developer's reference number leads here.
+    """
     minute = now.astimezone(UTC).replace(second=0, microsecond=0)
     sql.execute(
         _TALLY,
@@ -136,6 +140,7 @@ def tally(source: str, client: str, reason: str, now: datetime) -> None:
             "source": neutral(source, 64),
             "client": neutral(client, 128),
             "reason": neutral(reason, 80),
+            "request_id": neutral(request_id, 64),
         },
     )
 
@@ -151,10 +156,10 @@ def flush_tallies(now: datetime) -> int:
     minute = now.astimezone(UTC).replace(second=0, microsecond=0)
     rows = sql.rows(
         "DELETE FROM audit_refusaltally WHERE minute < %(minute)s"
-        " RETURNING minute, source, client, reason, count",
+        " RETURNING minute, source, client, reason, count, request_id",
         {"minute": minute},
     )
-    for counted, source, client, reason, count in rows:
+    for counted, source, client, reason, count, request_id in rows:
         record(
             Event(
                 Action.ANONYMOUS_REFUSE,
@@ -164,6 +169,7 @@ def flush_tallies(now: datetime) -> int:
                 object=f"client:{client}" if client else "",
                 reason=reason,
                 method=f"count={count}",
+                request_id=request_id,
                 details={"address": source, "minute": str(counted)},
             )
         )

@@ -4,16 +4,18 @@ import hmac
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
 from django.db.models import Q
 
-from .models import AuditDetail, AuditEvent
+from .models import AuditDetail, AuditEvent, RefusalTally
 from .record import commit
+from .tags import Action
 
+REFUSALS_MAX = 50_000  # a day of one refusal in two seconds; more than that tells an owner nothing new
 EVENTS_MAX = 1000  # one answer; older ones are reached with `before`
 
 
@@ -76,6 +78,55 @@ def recorded_events(
     found = list(rows.order_by("-sequence")[: max(0, min(limit, EVENTS_MAX))])[::-1]
     details = AuditDetail.objects.in_bulk([row.id for row in found])
     return [_event(row, details.get(row.id)) for row in found]
+
+
+@dataclass(frozen=True, slots=True)
+class RefusalCount:
+    """How often something of a client was refused for one reason, and the last time: never whose request it was."""
+
+    reason: str
+    count: int
+    last_at: datetime
+    last_reference: str
+
+
+def refusals_of(client_id: str, since: datetime) -> list[RefusalCount]:
+    """Return why a client was refused since an instant, the most frequent reason first.
+
+    It counts single events (what an authenticated client did, and what was done for it in a person's browser), counted
+    refusals that are events already, and those that are still being counted. Reads at most REFUSALS_MAX rows of each.
+    """
+    subject = f"client:{client_id}"
+    events = (
+        AuditEvent.objects.filter(
+            Q(actor=subject) | Q(object=subject), outcome="refused", occurred_at__gte=since
+        )
+        .order_by("-sequence")
+        .values_list("reason", "method", "occurred_at", "request_id", "action")[:REFUSALS_MAX]
+    )
+    counting = (
+        RefusalTally.objects.filter(client=client_id, minute__gte=since - timedelta(minutes=1))
+        .order_by("-minute")
+        .values_list("reason", "count", "minute", "request_id")[:REFUSALS_MAX]
+    )
+    rows = [
+        RefusalCount(reason, _counted(method) if action == Action.ANONYMOUS_REFUSE else 1, at, reference)
+        for reason, method, at, reference, action in events
+    ]
+    rows += [RefusalCount(reason, count, minute, reference) for reason, count, minute, reference in counting]
+    found: dict[str, RefusalCount] = {}
+    for row in rows:
+        known = found.get(row.reason, row)
+        last = max(known, row, key=lambda one: (one.last_at, bool(one.last_reference)))
+        total = row.count + (known.count if row.reason in found else 0)
+        found[row.reason] = RefusalCount(row.reason, total, last.last_at, last.last_reference)
+    return sorted(found.values(), key=lambda one: (-one.count, one.reason))
+
+
+def _counted(method: str) -> int:
+    """Read back what `flush_tallies` wrote."""
+    number = method.removeprefix("count=")
+    return int(number) if number.isascii() and number.isdigit() else 1
 
 
 def _event(row: AuditEvent, detail: AuditDetail | None) -> RecordedEvent:

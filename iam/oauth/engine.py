@@ -20,7 +20,7 @@ from .endpoints import (
     token,
     userinfo,
 )
-from .endpoints.senders import PROVING
+from .endpoints.senders import PROVING, named_client
 from .ports import State
 from .protocol.dpop import nonce_at
 from .protocol.errors import BearerError, OAuthError, Unshowable, bearer_error_response, error_response
@@ -100,15 +100,16 @@ def _answer(endpoint: Endpoint, request: Request, state: State, now: datetime) -
     try:
         return endpoint(request, state, now)
     except Unshowable as problem:
-        state.tally(request.source, problem.client_id, problem.error, now)
+        state.tally(request.source, problem.client_id, problem.reason, now, request.request_id)
         return ErrorPage(problem.status, problem.error, problem.description, problem.client_id)
     except BearerError as problem:
-        state.tally(request.source, "", problem.reason or "no_token", now)
+        whose = named_client(request, state) if request.path in RESOURCES else ""
+        state.tally(request.source, whose, problem.reason or "no_token", now, request.request_id)
         scope = "openid" if problem.status == 403 else ""
         return bearer_error_response(problem, request.request_id, scope, _metadata(request, state))
     except OAuthError as problem:
         if request.path == "/userinfo":  # a form that could not be read
-            state.tally(request.source, "", problem.reason, now)
+            state.tally(request.source, "", problem.reason, now, request.request_id)
             return bearer_error_response(problem, request.request_id, "", _metadata(request, state))
         return error_response(problem, request.request_id)
 

@@ -420,5 +420,5 @@ class State(Protocol):
     ) -> None:
         """Write one audit event in the current transaction."""
 
-    def tally(self, source: str, client_id: str, reason: str, now: datetime) -> None:
+    def tally(self, source: str, client_id: str, reason: str, now: datetime, request_id: str = "") -> None:
         """Count a refusal of somebody unknown."""

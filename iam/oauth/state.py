@@ -242,6 +242,6 @@ class DatabaseState:
         with transaction.atomic():  # its own, where the request has none because it only asks
             record(event)
 
-    def tally(self, source: str, client_id: str, reason: str, now: datetime) -> None:
+    def tally(self, source: str, client_id: str, reason: str, now: datetime, request_id: str = "") -> None:
         """Count a refusal of somebody unknown."""
-        tally(source, client_id, reason, now)
+        tally(source, client_id, reason, now, request_id)

@@ -9,7 +9,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from iam.errors import IAMError
-from iam.management import invitations
+from iam.management import invitations, refusals
 from iam.oauth.clients import Applied, apply_all, describe, lacks
 from iam.oauth.models import Client
 from iam.oauth.protocol.fields import MetadataError
@@ -53,6 +53,7 @@ class Command(BaseCommand):
         ended = actions.add_parser("end-old-secret", help="end an old secret before its overlap is over")
         ended.add_argument("client_id")
         invitations.add_arguments(actions)
+        refusals.add_arguments(actions)
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Run one action."""
@@ -71,6 +72,8 @@ class Command(BaseCommand):
                 if not end_old_secret(options["client_id"], datetime.now(UTC), _operator()):
                     raise CommandError(f"{options['client_id']!r} has no old secret that is still good.")
                 self.stdout.write(f"{options['client_id']}: the old secret has ended")
+            case refusals.ACTION:
+                refusals.handle(options, self.stdout)
             case action if action in invitations.ACTIONS:
                 invitations.handle(action, options, self.stdout)
 

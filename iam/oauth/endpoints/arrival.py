@@ -36,7 +36,9 @@ def arrived(outside: Parameters, state: State, now: datetime) -> Arrival:
         try:
             return opened(outside["request"], client, state, now)
         except OAuthError as problem:
-            raise Unshowable(problem.error, problem.description, client_id=client.client_id) from problem
+            raise Unshowable(
+                problem.error, problem.description, client_id=client.client_id, reason=problem.reason
+            ) from problem
     request_uri = outside.get("request_uri", "")
     if request_uri.startswith(REQUEST_URI_PREFIX):
         return _taken(request_uri, check_client(outside, state.client), state, now)

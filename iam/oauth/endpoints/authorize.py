@@ -68,9 +68,15 @@ def authorize(request: Request, state: State, now: datetime) -> Answer:
     try:
         outside = _parameters(request)
     except OAuthError as problem:
-        raise Unshowable(problem.error, problem.description, status=problem.status) from problem
-    arrival = arrived(outside, state, now)
-    target = check_target(arrival.parameters, state.client)
+        raise Unshowable(
+            problem.error, problem.description, status=problem.status, reason=problem.reason
+        ) from problem
+    try:
+        arrival = arrived(outside, state, now)
+        target = check_target(arrival.parameters, state.client)
+    except Unshowable as problem:
+        problem.client_id = problem.client_id or _named(outside, state)  # its owner may read why
+        raise
     session = state.browser_session(request.cookies, now)
     try:
         wanted = check(arrival, target, state, now)
@@ -93,6 +99,14 @@ def check(arrival: Arrival, target: Target, state: State, now: datetime) -> Auth
         now,
     )
     return replace(wanted, asked=asked_in(arrival.parameters, target.client, wanted.scopes, state))
+
+
+def _named(parameters: Parameters, state: State) -> str:
+    """Return the client that a request names clearly, if there is one; "" otherwise."""
+    if "client_id" in parameters.doubled or "client_id" in parameters.unusable:
+        return ""
+    client = state.client(parameters.get("client_id", ""))
+    return client.client_id if client else ""
 
 
 def _parameters(request: Request) -> Parameters:
@@ -243,7 +257,7 @@ def _record(
 ) -> None:
     """One event for a known person; a count for somebody unknown."""
     if session is None:
-        state.tally(request.source, target.client.client_id, reason, now)
+        state.tally(request.source, target.client.client_id, reason, now, request.request_id)
         return
     state.record(
         "person:code:issue",

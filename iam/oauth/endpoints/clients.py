@@ -17,6 +17,9 @@ from iam.oauth.protocol.errors import InvalidClient, OAuthError
 from iam.oauth.protocol.messages import ClientFacts, Request
 from iam.oauth.protocol.parameters import Parameters, parse_form
 
+# Reasons of refusals whose grant writes an event itself, with the family that it ends.
+REPLAYS = frozenset({"code_replayed", "refresh_replayed", "device_replayed"})
+
 
 def authenticated_client(request: Request, state: State, now: datetime) -> tuple[ClientFacts, Parameters]:
     """Return the client that sent a form, and the form, of which only what names the client was judged.
@@ -40,7 +43,7 @@ def authenticated_client(request: Request, state: State, now: datetime) -> tuple
             form.require_clean()  # to a stranger a broken form is a broken form
             raise
     except OAuthError as problem:
-        state.tally(request.source, claimed, problem.reason, now)
+        state.tally(request.source, claimed, problem.reason, now, request.request_id)
         raise
 
 
@@ -75,12 +78,12 @@ def refusals_recorded(
     try:
         yield
     except OAuthError as problem:
-        if problem.reason.endswith("_replayed"):
-            pass  # a replay has its own event, written with what it revoked
+        if problem.reason in REPLAYS:
+            pass  # it has its own event, written with what it revoked
         elif problem.error == "authorization_pending":
             pass  # an answer to a device that asks every five seconds, and no refusal
         elif client.auth_method == "none" or problem.error == "slow_down":
-            state.tally(request.source, client.client_id, problem.reason, now)
+            state.tally(request.source, client.client_id, problem.reason, now, request.request_id)
         else:
             state.record(
                 action,

@@ -31,7 +31,9 @@ def logout(request: Request, state: State, now: datetime) -> Answer:
         parameters = parse(request.query) if request.method == "GET" else parse_form(request)
         parameters.require_clean()
     except OAuthError as problem:
-        raise Unshowable(problem.error, problem.description, status=problem.status) from problem
+        raise Unshowable(
+            problem.error, problem.description, status=problem.status, reason=problem.reason
+        ) from problem
     hint = _hint(state, parameters)
     client = _client(state, parameters, hint)
     return_to = _return_address(parameters, client)

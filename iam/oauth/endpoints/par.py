@@ -44,7 +44,7 @@ def push(request: Request, state: State, now: datetime) -> Response:
         try:
             target = check_target(arrival.parameters, state.client)
         except Unshowable as problem:
-            raise OAuthError(problem.error, problem.description) from problem
+            raise OAuthError(problem.error, problem.description, reason=problem.reason) from problem
         check(arrival, target, state, now)
     request_uri = REQUEST_URI_PREFIX + secrets.token_urlsafe(32)
     state.store.push_request(pushed_digest(request_uri), client, kept(arrival), now + PUSHED_LIFE)

@@ -57,10 +57,10 @@ def register(request: Request, state: State, now: datetime) -> Response:
             digest, invitation, metadata, token_digest(token), request.request_id, request.source, now
         )
     except MetadataError as problem:
-        state.tally(request.source, "", "invalid_client_metadata", now)
+        state.tally(request.source, "", "invalid_client_metadata", now, request.request_id)
         raise OAuthError("invalid_client_metadata", f"{problem}.") from problem
     except OAuthError as problem:
-        state.tally(request.source, "", problem.reason, now)
+        state.tally(request.source, "", problem.reason, now, request.request_id)
         raise
     if registered is None:  # somebody used it up in the meantime
         raise _unknown("The initial access token is not, or no longer, valid.", "invitation_used_up")
@@ -98,10 +98,10 @@ def manage(request: Request, state: State, now: datetime) -> Response:
             digest, metadata, token_digest(token), request.request_id, request.source, now
         )
     except MetadataError as problem:
-        state.tally(request.source, client_id, "invalid_client_metadata", now)
+        state.tally(request.source, client_id, "invalid_client_metadata", now, request.request_id)
         raise OAuthError("invalid_client_metadata", f"{problem}.") from problem
     except OAuthError as problem:
-        state.tally(request.source, client_id, problem.reason, now)
+        state.tally(request.source, client_id, problem.reason, now, request.request_id)
         raise
     if changed is None:  # another change with the same token came first
         raise _unknown("The registration access token has been used up.", "registration_access")
@@ -135,7 +135,7 @@ def _check_secret(state: State, registration: Registration, secret: Any) -> None
 
 
 def _method_refused(request: Request, state: State, now: datetime, allowed: str) -> Response:
-    state.tally(request.source, "", "method", now)
+    state.tally(request.source, "", "method", now, request.request_id)
     value = {
         "error": "invalid_request",
         "error_description": described(f"Use {allowed}.", request.request_id),

@@ -122,6 +122,18 @@ def _key_at_resource(
         ) from problem
 
 
+def named_client(request: Request, state: State) -> str:
+    """Return the client whose access token, good or not any more, came with a request; "" when none can be told.
+
+    For the count of refusals, which the client's owner may read; nothing is let in by it.
+    """
+    try:
+        presented = presented_token(request)
+    except OAuthError:
+        return ""
+    return issuance.client_named_by(state, presented.unverified_token)
+
+
 def presented_token(request: Request) -> Presented:
     """Return the token of the header or the form; one in the query is never read (RFC 9700 §4.3.2).
 

@@ -227,6 +227,18 @@ def clear_bearer(state: State, token: str, now: datetime) -> BearerToken | None:
     return BearerToken(claims, clearance, Binding.of(claims.get("cnf")))
 
 
+def client_named_by(state: State, token: str) -> str:
+    """Return the client of an access token that we signed, however old or ended it is; "" for anything else."""
+    try:
+        verified = verify(token, state.keys())
+    except BadToken:
+        return ""
+    if verified.typ != ACCESS_TOKEN_TYP or verified.claims.get("iss") != state.issuer:
+        return ""
+    client = state.client(str(verified.claims.get("client_id")))
+    return client.client_id if client else ""
+
+
 def subject_for(state: State, client: ClientFacts, sub: str) -> str:
     """Return the `sub` by which a client is told of a person: in every token, answer and hint.
 

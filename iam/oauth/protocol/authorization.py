@@ -51,10 +51,18 @@ def check_target(parameters: Parameters, find: Callable[[str], ClientFacts | Non
     client = check_client(parameters, find)
     redirect_uri = parameters.get("redirect_uri")
     if redirect_uri is None:
-        raise Unshowable("invalid_request", "redirect_uri is missing.", client_id=client.client_id)
+        raise Unshowable(
+            "invalid_request",
+            "redirect_uri is missing.",
+            client_id=client.client_id,
+            reason="redirect_uri",
+        )
     if not is_registered(redirect_uri, client.redirect_uris):
         raise Unshowable(
-            "invalid_request", "redirect_uri is not registered for this client.", client_id=client.client_id
+            "invalid_request",
+            "redirect_uri is not registered for this client.",
+            client_id=client.client_id,
+            reason="redirect_uri",
         )
     state = parameters.get("state")
     if state is not None and len(state) > _STATE_LENGTH_MAX:
@@ -69,19 +77,28 @@ def refuse_unclear(parameters: Parameters, *names: str) -> None:
     """
     for name in names:
         if name in parameters.doubled or name in parameters.unusable:
-            raise Unshowable("invalid_request", f"{name} was given twice, is too long or not valid text.")
+            raise Unshowable(
+                "invalid_request",
+                f"{name} was given twice, is too long or not valid text.",
+                reason="doubled" if name in parameters.doubled else "unusable",
+            )
 
 
 def check_client(parameters: Parameters, find: Callable[[str], ClientFacts | None]) -> ClientFacts:
     """Return the client that is named. Raises: Unshowable: it is unknown, or switched off."""
     client_id = parameters.get("client_id")
     if client_id is None:
-        raise Unshowable("invalid_request", "client_id is missing.")
+        raise Unshowable("invalid_request", "client_id is missing.", reason="no_client")
     client = find(client_id)
     if client is None:
-        raise Unshowable("invalid_client", "This client is not registered here.")
+        raise Unshowable("invalid_client", "This client is not registered here.", reason="unknown_client")
     if not client.enabled:
-        raise Unshowable("unauthorized_client", "This client is switched off.", client_id=client.client_id)
+        raise Unshowable(
+            "unauthorized_client",
+            "This client is switched off.",
+            client_id=client.client_id,
+            reason="client_disabled",
+        )
     return client
 
 

@@ -43,11 +43,14 @@ class BearerError(OAuthError):
 class Unshowable(Exception):
     """An authorization request that must not be answered by a redirect. Spec: RFC 6749 §4.1.2.1."""
 
-    def __init__(self, error: str, description: str, *, client_id: str = "", status: int = 400) -> None:
+    def __init__(
+        self, error: str, description: str, *, client_id: str = "", status: int = 400, reason: str = ""
+    ) -> None:
         super().__init__(f"{error}: {description}")
         self.error = error
         self.description = description
         self.client_id = client_id
+        self.reason = reason or error
         self.status = status
 
 
