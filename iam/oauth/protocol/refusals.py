@@ -72,6 +72,7 @@ _ROWS: Mapping[str, tuple[str, str]] = {
     "not_pushed": (_REQUEST, "The client must push its requests (/par) before it sends people here."),
     "not_signed": (_REQUEST, "The client must send its requests as a signed object."),
     "response_mode": (_REQUEST, "response_mode is not one that this client may use."),
+    "claims": (_REQUEST, "claims is not JSON of the form that OIDC Core §5.5 gives it."),
     "prompt": (_REQUEST, "prompt has an unknown value, or none together with another."),
     "max_age": (_REQUEST, "max_age must be a number of seconds."),
     "hint": (_REQUEST, "id_token_hint is not an ID token that this service made for this client."),
