@@ -43,6 +43,7 @@ def read(
         source=facts.address,
         request_id=facts.request_id,
         dpop=environment.get("HTTP_DPOP", ""),
+        accept=environment.get("HTTP_ACCEPT", ""),
         certificate=certificate_from_proxy(
             environment.get("REMOTE_ADDR", ""),
             environment.get(settings.IAM_CLIENT_CERTIFICATE_VARIABLE, ""),

@@ -1,4 +1,4 @@
-"""Token introspection. Spec: RFC 7662."""
+"""Token introspection, plain or signed. Spec: RFC 7662, RFC 9701."""
 
 from datetime import datetime
 from typing import Any
@@ -8,11 +8,13 @@ from iam.oauth.ports import State
 from iam.oauth.protocol import refresh_tokens
 from iam.oauth.protocol.claims import seconds
 from iam.oauth.protocol.errors import InvalidClient, OAuthError
-from iam.oauth.protocol.messages import ClientFacts, Request, Response, json_response
+from iam.oauth.protocol.messages import ClientFacts, Request, Response, accepts, document, json_response
 
 from .clients import authenticated_client, refusals_recorded
 
 INACTIVE = {"active": False}
+# Whoever asks for this gets the answer signed. Spec: RFC 9701 §4, §5.
+SIGNED_TYPE = "application/token-introspection+jwt"
 
 
 def introspect(request: Request, state: State, now: datetime) -> Response:
@@ -29,7 +31,10 @@ def introspect(request: Request, state: State, now: datetime) -> Response:
         token = form.get("token")
         if token is None:
             raise OAuthError("invalid_request", "token is missing.")
-    return json_response(200, _answer(state, token, client, now))
+    answer = _answer(state, token, client, now)
+    if accepts(request.accept, SIGNED_TYPE):
+        return document(SIGNED_TYPE, issuance.signed_introspection(state, client, answer, now))
+    return json_response(200, answer)
 
 
 def _answer(state: State, token: str, asker: ClientFacts, now: datetime) -> dict[str, Any]:  # Any: JSON
@@ -60,6 +65,7 @@ def _refresh_answer(state: State, token: str, asker: ClientFacts, now: datetime)
         return None
     return {
         "active": True,
+        **({"cnf": dict(family.asked.cnf)} if family.asked.cnf else {}),
         "iss": state.issuer,
         "client_id": asker.client_id,
         "sub": issuance.subject_for(state, asker, family.sub),

@@ -6,7 +6,7 @@ from iam.oauth import issuance
 from iam.oauth.ports import State
 from iam.oauth.protocol.claims import is_for
 from iam.oauth.protocol.errors import BearerError
-from iam.oauth.protocol.messages import Request, Response, json_response
+from iam.oauth.protocol.messages import Request, Response, document, json_response
 
 from .senders import presented_bearer
 
@@ -22,4 +22,6 @@ def userinfo(request: Request, state: State, now: datetime) -> Response:
         raise BearerError("invalid_token", "This access token opens nothing here.", status=401, scheme=scheme)
     if "openid" not in bearer.clearance.scopes:
         raise BearerError("insufficient_scope", "The scope openid is needed.", status=403, scheme=scheme)
-    return json_response(200, issuance.userinfo(state, bearer))
+    answer = issuance.userinfo(state, bearer)
+    sealed = issuance.sealed_userinfo(state, bearer.clearance.client, answer, now)
+    return json_response(200, answer) if sealed is None else document("application/jwt", sealed)

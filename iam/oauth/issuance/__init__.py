@@ -27,6 +27,7 @@ from .gate import (
     require_binding,
     subject_for,
 )
+from .sealing import sealed_userinfo, signed_introspection
 
 __all__ = [
     "Address",
@@ -51,6 +52,8 @@ __all__ = [
     "require_binding",
     "resources_asked",
     "restricted",
+    "sealed_userinfo",
+    "signed_introspection",
     "signed_response",
     "store_code",
     "subject_for",

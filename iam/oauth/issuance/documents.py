@@ -34,6 +34,7 @@ from iam.oauth.protocol.messages import AuthorizationRequest, ClientFacts
 
 from .address import address
 from .gate import BearerToken, Clearance, Ending, require_binding, subject_for
+from .sealing import sealed_token
 
 # In an access token that opens userinfo: the claims that were asked for by name, to be told there.
 USERINFO_CLAIM = "userinfo"
@@ -129,7 +130,7 @@ def access_token(
 def id_token(
     state: State, clearance: Clearance, context: Context, sid: str, nonce: str, with_token: str
 ) -> str:
-    """Return a signed ID token for the client. Spec: OIDC Core §2, §3.1.3.6, §12.2."""
+    """Return a signed ID token for the client, encrypted if it asked for that. Spec: OIDC Core §2, §3.1.3.6, §10.2, §12.2."""
     client, person, now = clearance.client, _person(clearance), clearance.at
     applications = _own_application(client)
     told = _describe(clearance, applications, clearance.asked.claims.id_token)
@@ -144,19 +145,19 @@ def id_token(
         "acr": context.acr,
         "amr": list(context.amr),
         "sid": sid,
-        "at_hash": token_hash(with_token),
+        "at_hash": token_hash(with_token, client.id_token_alg),
         **told,
     }
     if nonce:
         claims["nonce"] = nonce
-    return state.signing_key(client.id_token_alg).sign(ID_TOKEN_TYP, claims)
+    return sealed_token(state, client, state.signing_key(client.id_token_alg).sign(ID_TOKEN_TYP, claims))
 
 
 def logout_token(state: State, ending: Ending) -> str:
     """Return the signed statement that a session is over, for one client; another one at every call.
 
     A repeated attempt carries another `jti`: a receiver whose answer was lost must not take it for a replay.
-    Spec: OIDC Back-Channel Logout §2.4 (the same algorithms and keys as ID tokens).
+    Spec: OIDC Back-Channel Logout §2.4 (the same algorithms and keys as ID tokens, those of encryption too).
     """
     clearance = ending.clearance
     claims = build_logout_claims(
@@ -167,7 +168,8 @@ def logout_token(state: State, ending: Ending) -> str:
         jti=secrets.token_urlsafe(16),
         now=clearance.at,
     )
-    return state.signing_key(clearance.client.id_token_alg).sign(LOGOUT_TOKEN_TYP, claims)
+    signed = state.signing_key(clearance.client.id_token_alg).sign(LOGOUT_TOKEN_TYP, claims)
+    return sealed_token(state, clearance.client, signed)
 
 
 def userinfo(state: State, bearer: BearerToken) -> dict[str, Any]:  # Any: JSON

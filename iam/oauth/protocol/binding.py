@@ -10,7 +10,8 @@ from typing import Any
 
 # What a DPoP proof may be signed with: FAPI 2.0 §5.4.1. RS256 would only keep PKCS#1 v1.5 alive; ES256 is what
 # every library does unasked.
-DPOP_ALGORITHMS = ("ES256", "PS256", "EdDSA")
+# Ed25519 is the name that RFC 9864 gives to EdDSA with that curve; newer libraries write it.
+DPOP_ALGORITHMS = ("ES256", "PS256", "EdDSA", "Ed25519")
 
 
 @dataclass(frozen=True, slots=True)

@@ -107,10 +107,13 @@ def person_claims(
     return {name: value for name, value in known.items() if value and name in names}
 
 
-def token_hash(token: str) -> str:
-    """Return at_hash for ES256 and RS256. Spec: OIDC Core §3.1.3.6."""
-    half = hashlib.sha256(token.encode()).digest()[:16]
-    return base64.urlsafe_b64encode(half).rstrip(b"=").decode()
+def token_hash(token: str, algorithm: str) -> str:
+    """Return at_hash for an ID token signed with `algorithm`: the left half of the hash that it signs with.
+
+    Ed25519 signs with SHA-512 (RFC 8032 §5.1). Spec: OIDC Core §3.1.3.6.
+    """
+    whole = (hashlib.sha512 if algorithm == "EdDSA" else hashlib.sha256)(token.encode()).digest()
+    return base64.urlsafe_b64encode(whole[: len(whole) // 2]).rstrip(b"=").decode()
 
 
 def granted_scopes(scopes: tuple[str, ...]) -> tuple[str, ...]:

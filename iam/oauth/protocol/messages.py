@@ -4,6 +4,7 @@ Spec: RFC 6749 §3, OIDC Core §3.1.2. A value is `Request` → one of `Response
 """
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -41,6 +42,7 @@ class Request:
     source: str = ""
     request_id: str = ""
     dpop: str = ""  # the DPoP header; two of them arrive joined by a comma
+    accept: str = ""  # the Accept header
     certificate: str = ""  # the client certificate, DER in base64, only from a trusted proxy (RFC 9440 §2.2)
 
 
@@ -273,8 +275,26 @@ def json_response(
     headers: tuple[tuple[str, str], ...] = NO_STORE,  # Any: JSON
 ) -> Response:
     """Build a JSON answer, by default one that no cache may keep."""
-    body = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
-    return Response(status, (("Content-Type", "application/json"), *headers), body)
+    return Response(status, (("Content-Type", "application/json"), *headers), json_text(value).encode())
+
+
+def json_text(value: Mapping[str, Any]) -> str:  # Any: JSON
+    """Write JSON as short as it can be."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def document(content_type: str, text: str) -> Response:
+    """Build an answer that is one signed or encrypted text, which no cache may keep."""
+    return Response(200, (("Content-Type", content_type), *NO_STORE), text.encode())
+
+
+def accepts(accept: str, content_type: str) -> bool:
+    """Say whether an Accept header names a type itself; a wildcard asks for nothing particular. Spec: RFC 9110 §12.5.1."""
+    for part in accept.lower().split(",")[:32]:
+        name, *parameters = (piece.strip() for piece in part.split(";"))
+        if name == content_type and not any(re.fullmatch(r"q=0(\.0*)?", one) for one in parameters):
+            return True
+    return False
 
 
 def redirect(uri: str, parameters: Mapping[str, str]) -> Response:

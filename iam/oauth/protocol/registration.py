@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from . import fields
+from . import encryption, fields
 from .claims import PERSON_SCOPES
 from .client_auth import METHODS
 from .device import GRANT_TYPE as DEVICE_CODE
@@ -18,7 +18,6 @@ from .fields import MetadataError
 from .jose import ALGORITHMS
 from .levels import LEVELS
 from .metadata import GRANT_TYPES
-from .mtls import SUBJECT_FIELDS
 from .options import CHECKS, ClientOptions, check_options
 from .profiles import missing
 from .redirects import origin, problem_with
@@ -36,6 +35,9 @@ BUILT_OPTIONS = frozenset(
         "dpop_bound_access_tokens",
         "frontchannel_logout_session_required",
         "frontchannel_logout_uri",
+        "id_token_encrypted_response_alg",
+        "id_token_encrypted_response_enc",
+        "introspection_signed_response_alg",
         "profile",
         "request_object_signing_alg",
         "require_pushed_authorization_requests",
@@ -46,7 +48,9 @@ BUILT_OPTIONS = frozenset(
         "subject_type",
         "tls_client_certificate_bound_access_tokens",
         "token_endpoint_auth_signing_alg",
-        *SUBJECT_FIELDS,
+        "userinfo_encrypted_response_alg",
+        "userinfo_encrypted_response_enc",
+        "userinfo_signed_response_alg",
     }
 )
 # Known to the standards, not built yet: the text says so instead of "unknown".
@@ -134,6 +138,9 @@ def read_metadata(given: Any) -> ClientMetadata:  # Any: JSON from outside
     options = _options(value, redirect_uris, is_server=is_server)
     jwks, jwks_uri = check_keys(value), check_key_address(value)
     check_proofs(value, auth_method, options, jwks, jwks_uri)
+    problem = encryption.problem_with(options, jwks, jwks_uri)
+    if problem:
+        raise MetadataError(problem)
     return ClientMetadata(
         client_id=_client_id(value),
         client_secret=_client_secret(value, auth_method),

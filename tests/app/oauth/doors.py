@@ -106,7 +106,7 @@ def _environ(request: Request) -> dict[str, object]:
     cookie = "; ".join(f"{name}={value}" for name, value in request.cookies.items())
     given = {
         "CONTENT_TYPE": request.content_type, "HTTP_AUTHORIZATION": request.authorization, "HTTP_COOKIE": cookie,
-        "HTTP_DPOP": request.dpop, "HTTP_CLIENT_CERT": f":{request.certificate}:" if request.certificate else "", "CONTENT_LENGTH": str(len(request.body)) if request.body else "",
+        "HTTP_DPOP": request.dpop, "HTTP_ACCEPT": request.accept, "HTTP_CLIENT_CERT": f":{request.certificate}:" if request.certificate else "", "CONTENT_LENGTH": str(len(request.body)) if request.body else "",
     }  # fmt: skip
     return {
         "REQUEST_METHOD": request.method, "PATH_INFO": request.path, "QUERY_STRING": request.query,

@@ -2,8 +2,13 @@
 
 import base64
 import json
+from datetime import UTC, datetime, timedelta
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from iam.oauth.clients import apply_all
 from iam.oauth.protocol.messages import Request, Response
@@ -14,9 +19,26 @@ from .conftest import CLIENTS, World, claims_of
 
 pytestmark = pytest.mark.django_db
 
-# What the door hands on; that it is a certificate was judged there.
-MINE = base64.b64encode(b"my certificate").decode()
-OTHER = base64.b64encode(b"another certificate").decode()
+
+def certificate(name: str) -> str:
+    """Return a certificate as the door hands it on."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    begun = datetime.now(UTC) - timedelta(days=1)
+    built = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(begun)
+        .not_valid_after(begun + timedelta(days=30))
+        .sign(key, hashes.SHA256())
+    )
+    return base64.b64encode(built.public_bytes(serialization.Encoding.DER)).decode()
+
+
+MINE, OTHER = certificate("mine"), certificate("other")
 
 
 def error_of(response: Response) -> str:

@@ -274,7 +274,7 @@ def test_a13_bound_token_sent_as_bearer_is_refused(with_proof: bool, bound: Worl
     assert (answer.status, error_of(answer)) == (401, "invalid_token")
     challenge = dict(answer.headers)["WWW-Authenticate"]
     assert challenge.startswith('Bearer realm="Secretariat sign-in", error="invalid_token"')
-    assert ', DPoP realm="Secretariat sign-in", algs="ES256 PS256 EdDSA"' in challenge
+    assert ', DPoP realm="Secretariat sign-in", algs="ES256 PS256 EdDSA Ed25519"' in challenge
 
 
 def test_a13_bound_token_in_the_body_is_refused(bound: World) -> None:
@@ -343,7 +343,7 @@ def test_refusal_without_a_token_offers_both_schemes(world: World) -> None:
     assert isinstance(answer, Response)
     challenge = dict(answer.headers)["WWW-Authenticate"]
     assert challenge.startswith('Bearer realm="Secretariat sign-in", resource_metadata=')
-    assert ', DPoP realm="Secretariat sign-in", algs="ES256 PS256 EdDSA"' in challenge
+    assert ', DPoP realm="Secretariat sign-in", algs="ES256 PS256 EdDSA Ed25519"' in challenge
     assert "error=" not in challenge
 
 
@@ -429,4 +429,9 @@ def test_discovery_says_what_proofs_may_be_signed_with(world: World) -> None:
     answer = world.ask(Request("GET", "/.well-known/openid-configuration"))
 
     assert isinstance(answer, Response)
-    assert json.loads(answer.body)["dpop_signing_alg_values_supported"] == ["ES256", "PS256", "EdDSA"]
+    assert json.loads(answer.body)["dpop_signing_alg_values_supported"] == [
+        "ES256",
+        "PS256",
+        "EdDSA",
+        "Ed25519",
+    ]

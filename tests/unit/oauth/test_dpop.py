@@ -344,3 +344,14 @@ def test_a14_fuzz_mutated_proof_is_refused_or_the_same(data: st.DataObject):
         return
     with pytest.raises((InvalidProof, NonceNeeded)):
         check(text)
+
+
+@pytest.mark.spec(
+    "RFC 9864", "2.2", "Ed25519 is another name of EdDSA with that curve, for the same kind of key only"
+)
+def test_check_proof_with_the_newer_name_of_eddsa_is_accepted():
+    prover = Prover(private_key("EdDSA"))
+
+    assert check(prover.proof("POST", TOKEN_ADDRESS, NOW, header={"alg": "Ed25519"})).jkt == prover.jkt
+    with pytest.raises(InvalidProof):
+        check(proof({"alg": "Ed25519"}))
