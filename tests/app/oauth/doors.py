@@ -24,7 +24,8 @@ from iam.wsgi import Handler
 
 Seen = tuple[str, list[tuple[str, str]], bytes]
 
-# What differs by nature: a signature over a random nonce, and Django's masked form tokens.
+# What differs by nature: what is encrypted, a signature over a random nonce, and Django's masked form tokens.
+_ENCRYPTED = re.compile(rb"(ey)[\w-]+\.[\w-]*\.[\w-]+\.[\w-]+\.[\w-]+")
 _SIGNATURE = re.compile(rb"(ey[\w-]+\.[\w-]+)\.[\w-]{20,}")
 _FORM_TOKEN = re.compile(rb'(name="csrfmiddlewaretoken" value=)"[^"]*"')
 _CSRF_COOKIE = re.compile(rb"(csrf=)\w+")
@@ -65,7 +66,7 @@ def _through(door, request: Request, now: datetime) -> Seen:
 
 def _steady(seen: bytes) -> bytes:
     """Return what was seen without what differs by nature."""
-    for pattern in (_SIGNATURE, _FORM_TOKEN, _CSRF_COOKIE):
+    for pattern in (_ENCRYPTED, _SIGNATURE, _FORM_TOKEN, _CSRF_COOKIE):
         seen = pattern.sub(rb"\1", seen)
     return seen
 
