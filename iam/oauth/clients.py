@@ -19,6 +19,7 @@ from .facts import client_facts
 from .models import Client, ClientRegistration
 from .protocol.claims import PERSON_SCOPES
 from .protocol.client_auth import SECRET_METHODS
+from .protocol.delegation import GRANT_TYPE as TOKEN_EXCHANGE
 from .protocol.fields import MetadataError
 from .protocol.options import PROFILES
 from .protocol.profiles import missing
@@ -59,6 +60,7 @@ def apply_all(items: Any, now: datetime, actor: str) -> list[Applied]:  # Any: J
             raise MetadataError(f"client {number} ({str(label)[:80]}): {problem}") from None
     _check_scopes()
     _check_resources()
+    _check_exchange_pairs()
     return applied
 
 
@@ -284,4 +286,23 @@ def _check_resources() -> None:
                 raise MetadataError(
                     f"client {client.client_id}: scope {min(needed)} belongs to {server.client_id}, which is not"
                     " among its resources"
+                )
+
+
+def _check_exchange_pairs() -> None:
+    """Refuse a pair of which one half is missing: who acts for people, and at which resource server (docs/adr/0023)."""
+    clients = [client_facts(client) for client in Client.objects.order_by("client_id")]
+    servers = {client.client_id for client in clients if client.is_resource_server}
+    for client in clients:
+        targets = client.options.token_exchange_targets
+        if targets and TOKEN_EXCHANGE not in client.grant_types:
+            raise MetadataError(
+                f"client {client.client_id}: token_exchange_targets needs {TOKEN_EXCHANGE} in grant_types"
+            )
+        for name in targets:
+            if name not in servers or name == client.client_id:
+                known = ", ".join(sorted(servers - {client.client_id})) or "none"
+                raise MetadataError(
+                    f"client {client.client_id}: token_exchange_targets: {name!r} is no other resource server"
+                    f" (known: {known})"
                 )

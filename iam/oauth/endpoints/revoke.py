@@ -58,7 +58,7 @@ def _revoke_access(state: State, token: str, client: ClientFacts, now: datetime)
         return ""
     jti = str(claims.get("jti", ""))
     family = jti.partition(".")[0]
-    if len(family) == 32:
+    if len(family) == 32 and "act" not in claims:  # the family of an exchanged token is another client's
         state.store.revoke_family(UUID(hex=family), "revoked_by_client", now)
         return f"person:{state.store.sub_of_sid(str(claims.get('sid')), client)}"
     state.store.revoke_token(jti, now + ACCESS_TOKEN_LIFE + timedelta(seconds=10))

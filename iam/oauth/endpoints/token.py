@@ -3,9 +3,10 @@
 from collections.abc import Callable
 from datetime import datetime
 
-from iam.oauth.grants import client_credentials, code, device, refresh
+from iam.oauth.grants import client_credentials, code, device, refresh, token_exchange
 from iam.oauth.ports import State
 from iam.oauth.protocol.binding import Binding
+from iam.oauth.protocol.delegation import GRANT_TYPE as TOKEN_EXCHANGE
 from iam.oauth.protocol.device import GRANT_TYPE as DEVICE_CODE
 from iam.oauth.protocol.errors import OAuthError
 from iam.oauth.protocol.messages import ClientFacts, Request, Response
@@ -21,6 +22,7 @@ GRANTS: dict[str, Exchange] = {
     "refresh_token": refresh.exchange,
     "client_credentials": client_credentials.exchange,
     DEVICE_CODE: device.exchange,
+    TOKEN_EXCHANGE: token_exchange.exchange,
 }
 
 

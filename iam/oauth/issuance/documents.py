@@ -89,6 +89,8 @@ def access_token(
     require_binding(client, binding)
     to = address(state, clearance)
     end = bounded_end(ACCESS_TOKEN_LIFE, clearance.access, to.applications, now)
+    if clearance.delegation is not None:
+        end = min(end, clearance.delegation.ends_at)
     claims: dict[str, Any] = {
         "iss": state.issuer,
         "sub": subject_for(state, client, clearance.person.sub) if clearance.person else client.client_id,
@@ -106,6 +108,8 @@ def access_token(
         ),
         **access_claims(clearance.access, to.applications),
     }
+    if clearance.delegation is not None:
+        claims |= clearance.delegation.as_claims()
     if binding:
         claims["cnf"] = binding.confirmation
     if context is not None:
@@ -190,7 +194,21 @@ def introspection(
     claims, clearance = bearer.claims, bearer.clearance
     if asker.client_id != clearance.client.client_id and not is_for(claims, audience_of(asker)):
         return None
-    kept = ("iss", "sub", "aud", "client_id", "scope", "iat", "exp", "jti", "cnf", "auth_time", "acr", "amr")
+    kept = (
+        "iss",
+        "sub",
+        "aud",
+        "client_id",
+        "scope",
+        "iat",
+        "exp",
+        "jti",
+        "cnf",
+        "auth_time",
+        "acr",
+        "amr",
+        "act",
+    )
     answer = {name: claims[name] for name in kept if name in claims}
     if clearance.person is not None:
         answer["sub"] = subject_for(state, asker, clearance.person.sub)  # as the asker knows the person

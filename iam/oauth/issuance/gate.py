@@ -15,9 +15,10 @@ from iam.access.policy import EffectiveAccess, Level, Refused
 from iam.oauth.ports import PersonFacts, Standing, State
 from iam.oauth.protocol import opaque_tokens
 from iam.oauth.protocol.asked import NOTHING, Asked
-from iam.oauth.protocol.audience import may_name
+from iam.oauth.protocol.audience import audience_of, may_name
 from iam.oauth.protocol.binding import Binding
-from iam.oauth.protocol.claims import ACCESS_TOKEN_TYP, PERSON_SCOPES, granted_scopes
+from iam.oauth.protocol.claims import ACCESS_TOKEN_TYP, PERSON_SCOPES, granted_scopes, is_for
+from iam.oauth.protocol.delegation import ACTORS_MAX, Delegation, actors, build_act
 from iam.oauth.protocol.dpop import InvalidProof
 from iam.oauth.protocol.errors import OAuthError
 from iam.oauth.protocol.jose import BadToken, verify
@@ -39,6 +40,7 @@ class Clearance:
     person: PersonFacts | None = None
     access: EffectiveAccess | None = None
     asked: Asked = NOTHING
+    delegation: Delegation | None = None
 
     def __post_init__(self) -> None:
         if self.key is not _KEY:
@@ -141,6 +143,111 @@ def clear_machine(
     return Clearance(_KEY, client, scopes, now, asked=asked)
 
 
+def clear_exchange(
+    state: State,
+    actor: ClientFacts,
+    subject: BearerToken,
+    session: SessionFacts | None,
+    targets: tuple[ClientFacts, ...],
+    scopes: tuple[str, ...],
+    now: datetime,
+) -> Clearance:
+    """Let a client act at other resource servers for the person of a token that it was given, or refuse.
+
+    In: `subject` as `clear_bearer` read it in this very request, `session` held since. Nothing becomes more than the
+    subject token has: not who it is for, not its scopes, roles, audience or life.
+    Raises: OAuthError invalid_request for the subject, invalid_target, invalid_scope.
+    """
+    whole = subject.clearance
+    delegation = _delegation(actor, subject)
+    if actor.auth_method == "none" or not actor.enabled:
+        raise OAuthError(
+            "unauthorized_client", "This client cannot act for people.", reason="client_disabled"
+        )
+    for target in targets:
+        if not is_exchange_pair(actor, target) or not is_for(subject.claims, audience_of(target)):
+            raise OAuthError(
+                "invalid_target",
+                "This client may not exchange this token for that target.",
+                reason="exchange_pair",
+            )
+    if whole.session is None or session is None or session.generation != whole.session.generation:
+        raise OAuthError("invalid_request", "The sign-in session has ended.", reason="session_ended")
+    for client in (whole.client, actor, *targets):
+        try:
+            refuse_unless_admitted(state.standing(client, session.user_id, now), session)
+        except OAuthError as problem:
+            raise OAuthError("invalid_request", problem.description, reason=problem.reason) from problem
+    of_targets = frozenset(scope for target in targets for scope in target.owned_scopes)
+    if not set(scopes) <= set(whole.scopes) & of_targets & actor.scopes:
+        raise OAuthError(
+            "invalid_scope",
+            "Only scopes of the target that the subject token has, and this client too.",
+            reason="scope_widened",
+        )
+    if not targets or any(not target.owned_scopes & set(scopes) for target in targets):
+        raise OAuthError("invalid_scope", "There is nothing to do at a target.", reason="scope_missing")
+    return Clearance(
+        _KEY, actor, scopes, now, session, whole.person, _no_more_than(subject.claims, whole.access),
+        Asked(resources=tuple(audience_of(target) for target in targets)), delegation,
+    )  # fmt: skip
+
+
+def is_exchange_pair(actor: ClientFacts, target: ClientFacts) -> bool:
+    """Say whether a client is registered to act at a resource server; at itself, no client is."""
+    return (
+        target.enabled
+        and target.is_resource_server
+        and target.pk != actor.pk
+        and target.client_id in actor.options.token_exchange_targets
+    )
+
+
+def _delegation(actor: ClientFacts, subject: BearerToken) -> Delegation:
+    """Put the actor in front of those who acted before; the first client of all is remembered (A56)."""
+    claims, client = subject.claims, subject.clearance.client
+    if not is_for(claims, audience_of(actor)):
+        raise OAuthError(
+            "invalid_request", "The subject token was not meant for this client.", reason="subject_foreign"
+        )
+    before = actors(claims)
+    if len(before) + 1 > min(actor.options.token_exchange_depth, ACTORS_MAX) or actor.client_id in before:
+        raise OAuthError(
+            "invalid_request", "The subject token was exchanged before; no further.", reason="exchange_chain"
+        )
+    origin = claims.get("origin") or {"client_id": client.client_id, "generation": client.generation}
+    ends_at = datetime.fromtimestamp(claims["exp"], UTC)
+    return Delegation(build_act(actor.client_id, claims.get("act")), ends_at, origin)
+
+
+def _no_more_than(claims: Mapping[str, Any], access: EffectiveAccess | None) -> EffectiveAccess | None:
+    """Return what a person holds now, of that what a token said of it. Any: JSON."""
+    if access is None:
+        return None
+    said = {(held["role"], held["office"], held["subtree"]) for held in claims["access"]}
+    kept = tuple(grant for grant in access.grants if (grant.role, grant.office, grant.subtree) in said)
+    return replace(access, grants=kept)
+
+
+def _is_still_delegated(state: State, client: ClientFacts, claims: Mapping[str, Any]) -> bool:  # Any: JSON
+    """Say whether those who act still may: every pair is registered, and the first client is as it was."""
+    if "act" not in claims:
+        return True
+    hands = [state.client(name) for name in actors(claims)]
+    if client not in hands:
+        return False
+    origin = claims["origin"]
+    first = state.client(str(origin["client_id"]))
+    if first is None or not first.enabled or first.generation != origin["generation"]:
+        return False
+    targets = [state.resource_server(name) for name in claims["aud"]]
+    return all(
+        hand is not None and hand.enabled and target is not None and is_exchange_pair(hand, target)
+        for hand in hands
+        for target in targets
+    )
+
+
 def clear_logout(state: State, client: ClientFacts, session_id: UUID, now: datetime) -> Ending:
     """Let a client be told that a session is over, or refuse.
 
@@ -216,7 +323,7 @@ def clear_bearer(state: State, token: str, now: datetime) -> BearerToken | None:
     if claims is None or not _is_in_force(claims, now):
         return None
     client = state.client(str(claims.get("client_id")))
-    if client is None or not client.enabled:
+    if client is None or not client.enabled or not _is_still_delegated(state, client, claims):
         return None
     bearer = state.store.bearer(claims, client, now)
     if bearer is None or claims.get("sub") != _told_subject(state, client, bearer.person):

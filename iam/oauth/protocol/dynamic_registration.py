@@ -22,7 +22,8 @@ REGISTRATION_PREFIX = "rat_"
 HOUSE_ONLY = frozenset(
     {
         "trusted", "application", "resource_server", "enabled", "profile", "resources", "authorization_details_types",
-        "access_token_format", "dedicated_jwks", "rotation_critical",
+        "access_token_format", "dedicated_jwks", "rotation_critical", "token_exchange_targets",
+        "token_exchange_depth",
     }
 )  # fmt: skip
 # Ours to give. Spec: RFC 7592 §2.2 (a client must not send these back).

@@ -65,6 +65,14 @@ def seconds(value: Values, name: str) -> int | None:
     return item
 
 
+def number(value: Values, name: str, low: int, high: int, default: int) -> int:
+    """Return a whole number within bounds."""
+    item = value.get(name, default)
+    if isinstance(item, bool) or not isinstance(item, int) or not low <= item <= high:
+        raise MetadataError(f"{name} must be a whole number from {low} to {high}")
+    return item
+
+
 def page(value: Values, name: str) -> str:
     """Return the address of a page or of a machine: https, or a loopback address in development."""
     found = text(value, name, 2000)

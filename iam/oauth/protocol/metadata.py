@@ -9,6 +9,7 @@ from typing import Any
 from .binding import DPOP_ALGORITHMS
 from .claims import PERSON_SCOPES, SUPPORTED_CLAIMS
 from .client_auth import METHODS
+from .delegation import GRANT_TYPE as TOKEN_EXCHANGE
 from .device import GRANT_TYPE as DEVICE_CODE
 from .jose import ALGORITHMS
 from .levels import REACHABLE
@@ -17,7 +18,7 @@ from .options import CONTENT_ENCRYPTIONS, ENCRYPTION_ALGORITHMS, SUBJECT_TYPES
 from .resources import RESOURCES
 
 PROMPTS = ("none", "login", "consent", "select_account")
-GRANT_TYPES = ("authorization_code", "refresh_token", "client_credentials", DEVICE_CODE)
+GRANT_TYPES = ("authorization_code", "refresh_token", "client_credentials", DEVICE_CODE, TOKEN_EXCHANGE)
 ENDPOINTS = {
     "authorization_endpoint": "/authorize",
     "pushed_authorization_request_endpoint": "/par",

@@ -11,6 +11,7 @@ from dataclasses import fields as dataclass_fields
 from typing import Any
 
 from . import fields
+from .delegation import ACTORS_MAX
 from .fields import Values
 from .jose import ALGORITHMS
 from .resource_uri import RESOURCE_LENGTH_MAX, problem_with_resource
@@ -58,6 +59,10 @@ class ClientOptions:
     resource_uri: str = ""
     # Resource servers (by client id) that this client may name with `resource`; () says: those whose scopes it has.
     resources: tuple[str, ...] = ()
+    # Resource servers (by client id) at which this client may act for the people whose tokens it gets, and through
+    # how many hands at most: 1 says that a token which was exchanged is not exchanged again. Spec: RFC 8693.
+    token_exchange_targets: tuple[str, ...] = ()
+    token_exchange_depth: int = 1
     # The client reads its keys at /jwks/CLIENT_ID, so that we know which it has; a planned rotation waits for it.
     dedicated_jwks: bool = False
     rotation_critical: bool = False
@@ -129,6 +134,8 @@ CHECKS: Mapping[str, Check] = {
     "access_token_format": _word(*ACCESS_TOKEN_FORMATS, default="jwt"),
     "resource_uri": _resource_uri,
     "resources": _list,
+    "token_exchange_targets": _list,
+    "token_exchange_depth": lambda value, name: fields.number(value, name, 1, ACTORS_MAX, 1),
     "dedicated_jwks": _flag,
     "rotation_critical": _flag,
 }

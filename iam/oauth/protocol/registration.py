@@ -13,6 +13,7 @@ from typing import Any
 from . import encryption, fields
 from .claims import PERSON_SCOPES
 from .client_auth import METHODS
+from .delegation import GRANT_TYPE as TOKEN_EXCHANGE
 from .device import GRANT_TYPE as DEVICE_CODE
 from .fields import MetadataError
 from .jose import ALGORITHMS
@@ -46,6 +47,8 @@ BUILT_OPTIONS = frozenset(
         "resources",
         "rotation_critical",
         "subject_type",
+        "token_exchange_depth",
+        "token_exchange_targets",
         "tls_client_certificate_bound_access_tokens",
         "token_endpoint_auth_signing_alg",
         "userinfo_encrypted_response_alg",
@@ -224,6 +227,8 @@ def _grant_types(value: Mapping[str, Any], auth_method: str) -> tuple[str, ...]:
         raise MetadataError(f"grant_types: refresh_token needs authorization_code or {DEVICE_CODE}")
     if "client_credentials" in grant_types and auth_method == "none":
         raise MetadataError("grant_types: a public client cannot use client_credentials")
+    if TOKEN_EXCHANGE in grant_types and auth_method == "none":
+        raise MetadataError("grant_types: a public client cannot act for people")
     expected = ("code",) if "authorization_code" in grant_types else ()
     if "response_types" in value and fields.strings(value, "response_types", ("code",)) != expected:
         raise MetadataError(f"response_types must be {list(expected)} for these grant_types")
