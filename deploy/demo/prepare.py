@@ -59,11 +59,18 @@ def build_clients(given: dict[str, Any], port: int) -> list[dict[str, Any]]:  # 
                 "redirect_uris": [f"http://localhost:{port + offset}/callback"],
                 "post_logout_redirect_uris": [f"http://localhost:{port + offset}/"],
                 "initiate_login_uri": f"http://localhost:{port + offset}/login",
-                "grant_types": ["authorization_code", "refresh_token"], "scope": person,
+                "grant_types": ["authorization_code", "refresh_token"], "scope": person + more,
                 "application": name, "trusted": True,
             }
-            for name, label, offset in (("correspondence", "Correspondence", 1), ("finance", "Finance", 2))
+            for name, label, offset, more in (
+                ("correspondence", "Correspondence", 1, ""), ("finance", "Finance", 2, " payments.approve"),
+            )
         ),
+        {
+            "client_id": "finance-api", "client_name": "Finance: payments", "token_endpoint_auth_method": "none",
+            "grant_types": [], "resource_server": ["payments.approve"], "resource_uri": f"http://localhost:{port + 2}/api",
+            "application": "finance", "trusted": True,
+        },
         {
             "client_id": "test-web", "client_name": "Test web application", "client_secret": secret["test-web"],
             "token_endpoint_auth_method": "client_secret_basic",

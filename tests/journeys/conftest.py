@@ -64,10 +64,17 @@ def applications(service: Service) -> Iterator[Applications]:
             "client_id": f"{name}-app", "client_secret": CLIENT_SECRET, "application": name, "trusted": True,
             "redirect_uris": [f"http://localhost:{port}/callback"],
             "post_logout_redirect_uris": [f"http://localhost:{port}/"],
-            "grant_types": ["authorization_code", "refresh_token"], "scope": "openid profile email roles",
+            "grant_types": ["authorization_code", "refresh_token"],
+            "scope": "openid profile email roles" + (" payments.approve" if name == "finance" else ""),
         }
         for name, port in ports.items()
     ]  # fmt: skip
+    clients.append(
+        {
+            "client_id": "finance-api", "token_endpoint_auth_method": "none", "grant_types": [], "application": "finance",
+            "resource_server": ["payments.approve"], "resource_uri": f"http://localhost:{ports['finance']}/api", "trusted": True,
+        }
+    )  # fmt: skip
     file = service.folder / "applications.json"
     file.write_text(json.dumps(clients))
     service.manage("client", "apply", str(file))

@@ -5,7 +5,7 @@ To an integrating developer this file is the guide: discovery, code flow with PK
 
 import html
 import os
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import urlencode
 
 from authlib.integrations.base_client import OAuthError
@@ -45,7 +45,22 @@ padding-block:.65rem;padding-inline:1.2rem;font:inherit;cursor:pointer;min-block
 """
 
 
-def build(titles: dict[str, str], cookie: str, hue: str) -> Flask:
+class Feature(Protocol):
+    """What one application has and the other has not."""
+
+    scope: str
+
+    def mount(self, app: Flask, service: Any, issuer: str, here: str, page: Any, language: Any) -> None:
+        """Add its addresses."""
+
+    def section(self) -> str:
+        """Return what it shows to a person who is signed in."""
+
+    def signed_in(self, token: dict[str, Any]) -> Any:
+        """Take note of new tokens; return an answer, or None for the home page."""
+
+
+def build(titles: dict[str, str], cookie: str, hue: str, feature: Feature | None = None) -> Flask:
     """Return one application. `titles` by language; `cookie` differs per application: ports share a host's cookies."""
     app = Flask(__name__)
     app.secret_key = os.environ["APP_SESSION_KEY"]
@@ -57,7 +72,10 @@ def build(titles: dict[str, str], cookie: str, hue: str) -> Flask:
         server_metadata_url=f"{issuer}/.well-known/openid-configuration",
         client_id=os.environ["APP_CLIENT_ID"],
         client_secret=os.environ["APP_CLIENT_SECRET"],
-        client_kwargs={"scope": "openid profile email roles", "code_challenge_method": "S256"},
+        client_kwargs={
+            "scope": "openid profile email roles" + (f" {feature.scope}" if feature else ""),
+            "code_challenge_method": "S256",
+        },
     )
     here = f"http://localhost:{os.environ['APP_PORT']}"
 
@@ -95,7 +113,7 @@ def build(titles: dict[str, str], cookie: str, hue: str) -> Flask:
             return page(
                 f'<section><a class="button" id="sign-in" href="/login">{words["sign_in"]}</a></section>'
             )
-        return page(describe(person, words))
+        return page(describe(person, words) + (feature.section() if feature else ""))
 
     @app.get("/login")
     def login() -> Any:  # Any: Authlib's answer
@@ -131,7 +149,8 @@ def build(titles: dict[str, str], cookie: str, hue: str) -> Flask:
         session["hint"] = token["id_token"]
         if claims.get("locale") in TEXTS:
             session["language"] = claims["locale"]
-        return redirect(url_for("home"), 303)
+        answer = feature.signed_in(token) if feature else None
+        return answer or redirect(url_for("home"), 303)
 
     @app.post("/logout")
     def logout() -> Any:  # Any: a redirect
@@ -141,6 +160,8 @@ def build(titles: dict[str, str], cookie: str, hue: str) -> Flask:
         query = urlencode({"id_token_hint": hint, "post_logout_redirect_uri": f"{here}/"})
         return redirect(f"{where}?{query}", 303)
 
+    if feature:
+        feature.mount(app, service, issuer, here, page, language)
     return app
 
 
