@@ -10,7 +10,7 @@ from iam.oauth import state
 from iam.oauth.clients import apply_all
 from iam.oauth.models import AccessToken
 from iam.oauth.protocol.messages import Response
-from iam.oauth.protocol.opaque_tokens import digest, is_opaque, new_token
+from iam.oauth.protocol.opaque_tokens import digest, is_opaque
 from iam.oauth.purge import purge
 from iam.oauth.versions import end_every_token
 from tests.proofs import Prover
@@ -77,7 +77,7 @@ def test_a20_token_itself_is_nowhere_in_the_database(opaque: World) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", [new_token(), "at_", "at_" + "x" * 44, "at_" + "x" * 42, "AT_" + "x" * 43, "at_" + "é" * 43]
+    "text", ["at_" + "E" * 43, "at_", "at_" + "x" * 44, "at_" + "x" * 42, "AT_" + "x" * 43, "at_" + "é" * 43]
 )
 def test_token_that_we_did_not_make_opens_nothing(text: str, opaque: World) -> None:
     opaque.tokens()
