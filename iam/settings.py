@@ -115,7 +115,12 @@ def _database(url: str) -> dict[str, Any]:  # Any: Django's own shape
         "PORT": str(parts.port or ""),
         "CONN_MAX_AGE": None,
         "CONN_HEALTH_CHECKS": True,
-        "OPTIONS": {"connect_timeout": 5, "application_name": "iam"},
+        "OPTIONS": {
+            "connect_timeout": 5,
+            "application_name": "iam",
+            # What is prepared (sql.py) is planned once: planning the walk up the offices costs more than walking.
+            "options": "-c plan_cache_mode=force_generic_plan",
+        },
     }
 
 

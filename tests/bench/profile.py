@@ -56,7 +56,7 @@ class InProcess(Connection):
         seen: list[Any] = []
         response = self._application(environ, lambda status, headers: seen.extend((status, headers)))
         content = b"".join(response)
-        response.close()
+        getattr(response, "close", bool)()  # the fast door's answers have nothing to close
         answer = Answer(
             f"{method} {bare}", int(seen[0].split()[0]), tuple((n.lower(), v) for n, v in seen[1]), content
         )

@@ -96,6 +96,7 @@ def _nothing_random() -> Iterator[None]:
         mock.patch.object(
             secrets, "token_urlsafe", lambda size=None: draw(size).hex()[: (size or 32) * 4 // 3 + 1]
         ),
+        mock.patch.object(secrets, "choice", lambda options: options[draw(4)[0] % len(options)]),
         mock.patch.object(secrets, "token_hex", lambda size=None: draw(size).hex()),
         mock.patch.object(uuid, "uuid4", side_effect=lambda: uuid.UUID(bytes=draw(16), version=4)),
         mock.patch.object(jose, "_ES256", ec.ECDSA(hashes.SHA256(), deterministic_signing=True)),

@@ -494,6 +494,7 @@ def test_apply_certificate_client_where_certificates_are_off_is_refused(method: 
 
 
 def described(world: World) -> dict[str, Any]:
+    state.forget()  # what is configured changes with a restart, in life
     answer = engine.handle(
         Request("GET", "/.well-known/openid-configuration"), state.DatabaseState(), world.now
     )
