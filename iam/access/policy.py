@@ -47,20 +47,24 @@ class Grant:
 
 
 @dataclass(frozen=True, slots=True)
-class EffectiveAccess:
-    """Everything a person holds at one instant. `office` is the home office's code, `offices` it and those above it."""
-
-    office: str | None
-    offices: tuple[str, ...] = ()
-    grants: tuple[Grant, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
 class OfficePolicy:
     """What one office of the chain, nearest first, says."""
 
     code: str
     second_factor: SecondFactor
+
+
+@dataclass(frozen=True, slots=True)
+class EffectiveAccess:
+    """Everything a person holds at one instant. `office` is the home office's code, `offices` it and those above it.
+
+    `chain` is what these offices say about second factors, nearest first.
+    """
+
+    office: str | None
+    offices: tuple[str, ...] = ()
+    grants: tuple[Grant, ...] = ()
+    chain: tuple[OfficePolicy, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

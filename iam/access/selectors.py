@@ -6,7 +6,6 @@ times what the database needs to answer them. The text is the same for PostgreSQ
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Any
 from uuid import UUID
 
 from iam import sql
@@ -25,28 +24,25 @@ from .policy import (
 # Deeper trees than this are a mistake in the data (a cycle), not an organisation.
 OFFICE_DEPTH_MAX = 32
 
-_CHAIN = f"""
+# In these states an office has no rights to express; one that is evacuated still works, from elsewhere.
+_WITHOUT_RIGHTS = "('closed', 'planned')"
+# One statement: the offices from the home office upwards (0), and every grant in force (1).
+_ACCESS = f"""
     WITH RECURSIVE chain (code, second_factor, parent_id, depth) AS (
-        SELECT code, second_factor, parent_id, 1 FROM access_office WHERE {{start}}
+        SELECT code, second_factor, parent_id, 1 FROM access_office WHERE id = (
+            SELECT office_id FROM access_posting
+            WHERE person_id = %(person)s AND kind = 'home' AND valid_from <= %(now)s
+              AND (valid_until IS NULL OR valid_until > %(now)s)
+            ORDER BY valid_from DESC, id DESC LIMIT 1
+        )
         UNION ALL
         SELECT above.code, above.second_factor, above.parent_id, chain.depth + 1
         FROM access_office above JOIN chain ON above.id = chain.parent_id WHERE chain.depth < {OFFICE_DEPTH_MAX}
     )
-    SELECT code, second_factor FROM chain ORDER BY depth
-"""
-_CHAIN_OF_OFFICE = _CHAIN.format(start="code = %(code)s")
-_CHAIN_OF_PERSON = _CHAIN.format(
-    start="""id = (
-        SELECT office_id FROM access_posting
-        WHERE person_id = %(person)s AND kind = 'home' AND valid_from <= %(now)s
-          AND (valid_until IS NULL OR valid_until > %(now)s)
-        ORDER BY valid_from DESC, id DESC LIMIT 1
-    )"""
-)
-# In these states an office has no rights to express; one that is evacuated still works, from elsewhere.
-_WITHOUT_RIGHTS = "('closed', 'planned')"
-_HELD = f"""
-    SELECT role.code, office.code, held.subtree, application.code, held.valid_until, role.is_staff, role.second_factor,
+    SELECT 0 AS kind, depth, code, second_factor, NULL AS subtree, NULL, NULL, NULL, NULL, NULL FROM chain
+    UNION ALL
+    SELECT 1, held.id, role.code, office.code, held.subtree, application.code, held.valid_until, role.is_staff,
+        role.second_factor,
         (SELECT MIN(state.since) FROM access_officestate state
          WHERE state.office_id = held.office_id AND state.since > %(now)s AND state.state IN {_WITHOUT_RIGHTS})
     FROM access_assignment held
@@ -59,7 +55,6 @@ _HELD = f"""
         (SELECT state.state FROM access_officestate state
          WHERE state.office_id = held.office_id AND state.since <= %(now)s ORDER BY state.since DESC LIMIT 1), 'open'
       ) NOT IN {_WITHOUT_RIGHTS}
-    ORDER BY role.code, office.code, held.subtree, held.id
 """
 _APPLICATION = """
     SELECT application.admits, application.second_factor, application.factor_max_age_seconds, role.code
@@ -93,19 +88,33 @@ def next_change(person_id: UUID, now: datetime) -> datetime | None:
 
 
 def effective_access(person_id: UUID, now: datetime) -> EffectiveAccess:
-    """Return what a person holds at an instant: home office, those above it, and every grant in force. Two statements.
+    """Return what a person holds at an instant: home office, those above it, and every grant in force. One statement.
 
     An assignment in an office that is closed, or not open yet, expresses nothing; one in an office whose
     closing is known ends with it.
     """
-    who = {"person": person_id, "now": now}
-    offices = tuple(str(code) for code, _ in sql.rows(_CHAIN_OF_PERSON, who))
-    return EffectiveAccess(
-        offices[0] if offices else None, offices, tuple(_grant(row) for row in sql.rows(_HELD, who))
+    rows = sql.rows(_ACCESS, {"person": person_id, "now": now})
+    # Sorted here: a database sorts texts by its own language's rules.
+    chain = tuple(
+        OfficePolicy(code, SecondFactor(said))
+        for kind, _, code, said, *_ in sorted(rows, key=_depth)
+        if kind == 0
     )
+    grants = tuple(_grant(row[2:]) for row in sorted(rows, key=_place) if row[0] == 1)
+    offices = tuple(office.code for office in chain)
+    return EffectiveAccess(offices[0] if offices else None, offices, grants, chain)
 
 
-def _grant(row: Sequence[Any]) -> Grant:
+def _depth(row: sql.Row) -> tuple[int, int]:
+    return row[0], row[1]
+
+
+def _place(row: sql.Row) -> tuple[int, str, str, bool, int]:
+    kind, key, role, office, subtree = row[:5]
+    return kind, role, office, bool(subtree), key
+
+
+def _grant(row: sql.Row) -> Grant:
     role, office, subtree, application, valid_until, is_staff, second_factor, closes_at = row
     ends = [sql.as_time(end) for end in (valid_until, closes_at) if end is not None]
     return Grant(
@@ -116,21 +125,6 @@ def _grant(row: Sequence[Any]) -> Grant:
         valid_until=min(ends, default=None),
         is_staff=bool(is_staff),
         second_factor=bool(second_factor),
-    )
-
-
-def home_office(person_id: UUID, now: datetime) -> str | None:
-    """Return the code of the office where a person works, None when the directory named none that we know."""
-    rows = sql.rows(_CHAIN_OF_PERSON, {"person": person_id, "now": now})
-    return str(rows[0][0]) if rows else None
-
-
-def office_chain(code: str | None) -> tuple[OfficePolicy, ...]:
-    """Return an office and those above it, nearest first; empty for None. One statement however deep the tree is."""
-    if code is None:
-        return ()
-    return tuple(
-        OfficePolicy(above, SecondFactor(said)) for above, said in sql.rows(_CHAIN_OF_OFFICE, {"code": code})
     )
 
 

@@ -18,7 +18,8 @@ from .models import LoginSession, User
 # Sessions that ran out and are ended in one round of the housekeeping.
 _RAN_OUT_MAX = 2_000
 # Writing at every request when a session was last seen would turn every read into a write.
-_SEEN_EVERY = timedelta(minutes=1)
+SEEN_EVERY = timedelta(minutes=1)
+SECRET_LENGTH_MAX = 128
 
 
 def _digest(secret: str) -> str:
@@ -80,7 +81,7 @@ def require_current(session: LoginSession) -> None:
 
 def find_live_session(secret: str, now: datetime, idle: timedelta) -> LoginSession | None:
     """Return the session of a secret: not ended, not too old, not idle, of an active person."""
-    if not secret or len(secret) > 128:
+    if not secret or len(secret) > SECRET_LENGTH_MAX:
         return None
     session = (
         LoginSession.objects.select_related("user")
@@ -89,7 +90,7 @@ def find_live_session(secret: str, now: datetime, idle: timedelta) -> LoginSessi
     )
     if session is None or now - session.seen_at > idle:
         return None
-    if now - session.seen_at > _SEEN_EVERY:
+    if now - session.seen_at > SEEN_EVERY:
         LoginSession.objects.filter(pk=session.pk, seen_at__lt=now).update(seen_at=now)
     return session
 

@@ -58,6 +58,7 @@ WATCHED = (
     Watched("access_officestate", EVERYTHING, "", "INSERT OR UPDATE OR DELETE"),
     Watched("access_role", EVERYTHING, "", "INSERT OR UPDATE OR DELETE"),
     Watched("access_application", EVERYTHING, "", "INSERT OR UPDATE OR DELETE"),
+    Watched("access_application_admitted_roles", EVERYTHING, "", "INSERT OR UPDATE OR DELETE"),
 )
 
 _FUNCTION = f"""

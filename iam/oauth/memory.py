@@ -39,7 +39,7 @@ _ROW = "SELECT version, generation, changes FROM oauth_installation WHERE id = 1
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """What administrators set, of one version. `documents` keeps answers made of nothing else, by name."""
+    """What administrators set, of one version. `documents` keeps what is made of nothing else, by name."""
 
     version: int
     generation: int
@@ -51,7 +51,7 @@ class Memory:
     published: tuple[Key, ...]
     pairwise_salt: bytes
     ring: keyring.Ring
-    documents: dict[str, Any] = field(default_factory=dict)  # Any: an answer of the engine
+    documents: dict[str, Any] = field(default_factory=dict)  # Any: an answer, a policy
 
     def is_of(self, version: int, generation: int) -> bool:
         """Say whether this is what those numbers stand for, and no key's time is over."""

@@ -5,7 +5,7 @@ The engine, its endpoints and grants import these and never Django.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -266,6 +266,12 @@ class Store(Protocol):
 
     def session(self, session_id: UUID, now: datetime) -> SessionFacts | None:
         """Read a session that is not ended, of a person who is active."""
+
+    def session_of_browser(self, secret: str, now: datetime, idle: timedelta) -> SessionFacts | None:
+        """Read the live session of a browser by the secret of its cookie; note now and then that it was seen."""
+
+    def person(self, user_id: UUID) -> PersonFacts:
+        """Read a person's names, unless they came with a session in this request. Raises: LookupError."""
 
     def hold_session(self, session_id: UUID, now: datetime) -> SessionFacts | None:
         """Read it for an issue: it cannot end, nor its person be disabled, before the issue is committed."""

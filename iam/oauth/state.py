@@ -9,12 +9,12 @@ from typing import Any, cast
 from uuid import UUID
 
 from django.conf import settings
-from django.db import transaction
+from django.db import connection, transaction
 
 from iam.access import policy, selectors
 from iam.accounts.cookies import SESSION
-from iam.accounts.models import LoginSession, User
-from iam.accounts.services import end_session, find_live_session
+from iam.accounts.models import LoginSession
+from iam.accounts.services import end_session
 from iam.audit.record import Event, Outcome, record, tally
 from iam.audit.tags import Action
 
@@ -53,6 +53,7 @@ class DatabaseState:
     def __init__(self) -> None:
         self._epoch = memory.tokens.epoch  # before anything is read
         self._memory = memory.current()
+        self._standings: dict[tuple[str | None, UUID, datetime], Standing] = {}
         self.issuer: str = settings.IAM_ISSUER
         self.generation = self._memory.generation
         self.refresh_key = derived_key("refresh-token")
@@ -154,43 +155,42 @@ class DatabaseState:
         secret = cookies.get(SESSION)
         if not secret or not secret.isascii():  # ours are; a lone surrogate could not even be digested
             return None
-        session = find_live_session(secret, now, timedelta(minutes=settings.IAM_SESSION_IDLE_MINUTES))
-        return session_value(session) if session else None
+        return self.store.session_of_browser(
+            secret, now, timedelta(minutes=settings.IAM_SESSION_IDLE_MINUTES)
+        )
 
     def standing(self, client: ClientFacts, user_id: UUID, now: datetime) -> Standing:
-        """Ask access what a person may do with a client's application."""
-        access = selectors.effective_access(user_id, now)
-        application = selectors.application_policy(client.application)
-        return Standing(
-            access,
-            policy.decide_admission(application, access),
-            policy.decide_requirement(selectors.office_chain(access.office), access.grants, application),
-        )
+        """Ask access what a person may do with a client's application; once a request."""
+        known = self._standings.get((client.application, user_id, now))
+        if known is None:
+            access = self.access(user_id, now)
+            application = self._policy_of(client.application)
+            known = self._standings[client.application, user_id, now] = Standing(
+                access,
+                policy.decide_admission(application, access),
+                policy.decide_requirement(access.chain, access.grants, application),
+            )
+        return known
+
+    def _policy_of(self, application: str | None) -> policy.ApplicationPolicy:
+        name = f"policy of {application or ''}"
+        found = self._memory.documents.get(name)
+        if found is None:
+            found = self._memory.documents[name] = selectors.application_policy(application)
+        return cast("policy.ApplicationPolicy", found)
 
     def own_requirement(self, user_id: UUID, now: datetime) -> policy.Requirement:
         """Return what our own pages ask of a person."""
-        access = selectors.effective_access(user_id, now)
-        return policy.decide_requirement(
-            selectors.office_chain(access.office), access.grants, selectors.application_policy(None)
-        )
+        access = self.access(user_id, now)
+        return policy.decide_requirement(access.chain, access.grants, selectors.application_policy(None))
 
     def access(self, user_id: UUID, now: datetime) -> policy.EffectiveAccess:
         """Return what a person holds now."""
         return selectors.effective_access(user_id, now)
 
     def person(self, user_id: UUID) -> PersonFacts:
-        """Read a person's names."""
-        user = User.objects.get(pk=user_id)
-        link = user.links.filter(active=True).order_by("pk").first()
-        return PersonFacts(
-            user.pk,
-            user.sub,
-            user.name_latin,
-            user.name_arabic,
-            user.email,
-            user.language,
-            link.login if link else "",
-        )
+        """Read a person's names; what came with the session in this request is not read again."""
+        return self.store.person(user_id)
 
     def agreed(self, user_id: UUID, client: ClientFacts) -> Disclosure:
         """Return what a person agreed to."""
@@ -239,7 +239,10 @@ class DatabaseState:
             request_id=request_id,
             details={"address": source, **(details or {})} if source else dict(details or {}),
         )
-        with transaction.atomic():  # its own, where the request has none because it only asks
+        if connection.in_atomic_block:
+            record(event)
+            return
+        with transaction.atomic():  # its own, for a request that only asks
             record(event)
 
     def tally(self, source: str, client_id: str, reason: str, now: datetime, request_id: str = "") -> None:

@@ -13,6 +13,8 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from iam.accounts.services import SECRET_LENGTH_MAX, SEEN_EVERY
+
 from .ports import Bearer, CodeFacts, Context, EndedSession, FamilyFacts, PersonFacts, UsedCode
 from .protocol.asked import Asked
 from .protocol.claims import ACCESS_TOKEN_LIFE, parse_generation
@@ -75,16 +77,30 @@ _HOLD_FAMILY = f"""
       AND EXISTS ({_ENABLED_CLIENT}) {{hold}}
 """
 
-_SESSION = """
-    SELECT s.id, s.generation, u.id, u.sub, u.generation, s.password_at, s.factor_at, s.factor_kind, s.expires_at
+# The order of `session_facts` and `person_facts`.
+_SESSION_AND_PERSON = """
+    s.id, s.generation, u.id, u.sub, u.generation, s.password_at, s.factor_at, s.factor_kind, s.expires_at,
+    u.name_latin, u.name_arabic, u.email, u.language,
+    (SELECT l.login FROM accounts_directorylink l WHERE l.user_id = u.id AND l.active ORDER BY l.id LIMIT 1)
+"""
+_SESSION = f"""
+    SELECT {_SESSION_AND_PERSON}
     FROM accounts_loginsession s JOIN accounts_user u ON u.id = s.user_id
-    WHERE s.id = %(session)s AND s.ended_at IS NULL AND s.expires_at > %(now)s AND u.is_active {hold}
+    WHERE s.id = %(session)s AND s.ended_at IS NULL AND s.expires_at > %(now)s AND u.is_active {{hold}}
+"""
+_SESSION_OF_BROWSER = f"""
+    SELECT {_SESSION_AND_PERSON}, s.seen_at
+    FROM accounts_loginsession s JOIN accounts_user u ON u.id = s.user_id
+    WHERE s.secret_digest = %(digest)s AND s.ended_at IS NULL AND s.expires_at > %(now)s AND u.is_active
+"""
+_PERSON = """
+    SELECT u.sub, u.name_latin, u.name_arabic, u.email, u.language,
+        (SELECT l.login FROM accounts_directorylink l WHERE l.user_id = u.id AND l.active ORDER BY l.id LIMIT 1)
+    FROM accounts_user u WHERE u.id = %(user)s
 """
 
-_BEARER_PERSON = """
-    SELECT s.id, s.generation, u.id, u.sub, u.generation, s.password_at, s.factor_at, s.factor_kind, s.expires_at,
-        u.name_latin, u.name_arabic, u.email, u.language,
-        (SELECT l.login FROM accounts_directorylink l WHERE l.user_id = u.id AND l.active LIMIT 1)
+_BEARER_PERSON = f"""
+    SELECT {_SESSION_AND_PERSON}
     FROM oauth_sessionclient sc
     JOIN accounts_loginsession s ON s.id = sc.session_id
     JOIN accounts_user u ON u.id = s.user_id
@@ -106,6 +122,9 @@ _BEARER_MACHINE = """
 
 class DatabaseStore:
     """The statements, on Django's connection of this thread, in the transaction of this request."""
+
+    def __init__(self) -> None:
+        self._people: dict[UUID, PersonFacts] = {}  # whom this request met
 
     def insert_code(
         self,
@@ -339,27 +358,57 @@ class DatabaseStore:
     def session(self, session_id: UUID, now: datetime) -> SessionFacts | None:
         """Read a session that is live, of a person who is active."""
         row = _one(_SESSION.format(hold=""), {"session": session_id, "now": now})
-        return session_facts(row) if row else None
+        return self._met(row) if row else None
+
+    def session_of_browser(self, secret: str, now: datetime, idle: timedelta) -> SessionFacts | None:
+        """Read the live session of a browser by the secret of its cookie; note now and then that it was seen."""
+        if len(secret) > SECRET_LENGTH_MAX:
+            return None
+        digest = hashlib.sha256(secret.encode()).hexdigest()
+        row = _one(_SESSION_OF_BROWSER, {"digest": digest, "now": now})
+        if row is None:
+            return None
+        seen_at, session = _time(row[-1]), self._met(row)
+        if now - seen_at > idle:
+            return None
+        if now - seen_at > SEEN_EVERY:
+            _execute(
+                "UPDATE accounts_loginsession SET seen_at = %(now)s WHERE id = %(session)s AND seen_at < %(now)s",
+                {"session": session.id, "now": now},
+            )
+        return session
+
+    def person(self, user_id: UUID) -> PersonFacts:
+        """Read a person's names, unless they came with a session before. Raises: LookupError, which denies."""
+        known = self._people.get(user_id)
+        if known is None:
+            row = _one(_PERSON, {"user": user_id})
+            if row is None:
+                raise LookupError("there is no such person")
+            sub, latin, arabic, email, language, login = row
+            known = PersonFacts(user_id, sub, latin, arabic, email, language, login or "")
+            self._people[user_id] = known
+        return known
+
+    def _met(self, row: Sequence[Any]) -> SessionFacts:  # Any: a row of `_SESSION_AND_PERSON`
+        session = session_facts(row[:9])
+        self._people[session.user_id] = person_facts(session, row[9:14])
+        return session
 
     def hold_session(self, session_id: UUID, now: datetime) -> SessionFacts | None:
         """Read a live session and hold it until the commit: its end comes after what is issued, or came before."""
         row = _one(_SESSION.format(hold=_hold()), {"session": session_id, "now": now})
-        return session_facts(row) if row else None
+        return self._met(row) if row else None
 
     def sid(self, session_id: UUID, client: ClientFacts, now: datetime) -> str:
         """Return the client's own stable `sid`; two that ask at once get the same. Spec: OIDC Back-Channel §2.1."""
-        values = {"session": session_id, "client": client.pk}
-        query = (
-            "SELECT sid FROM oauth_sessionclient WHERE session_id = %(session)s AND client_id = %(client)s"
+        row = _one(
+            "INSERT INTO oauth_sessionclient (session_id, client_id, sid, created_at)"
+            " VALUES (%(session)s, %(client)s, %(sid)s, %(now)s)"
+            # Touches the row it finds, so that its sid comes back in this one statement.
+            " ON CONFLICT (session_id, client_id) DO UPDATE SET sid = oauth_sessionclient.sid RETURNING sid",
+            {"session": session_id, "client": client.pk, "sid": secrets.token_urlsafe(24), "now": now},
         )
-        row = _one(query, values)
-        if row is None:
-            _execute(
-                "INSERT INTO oauth_sessionclient (session_id, client_id, sid, created_at)"
-                " VALUES (%(session)s, %(client)s, %(sid)s, %(now)s) ON CONFLICT (session_id, client_id) DO NOTHING",
-                {**values, "sid": secrets.token_urlsafe(24), "now": now},
-            )
-            row = _one(query, values)
         if row is None:
             raise LookupError("the session ended while its sid was made")
         return str(row[0])
@@ -411,10 +460,13 @@ class DatabaseStore:
         if row is None:
             return None
         session = session_facts(row[:9])
-        latin, arabic, email, language, login = row[9:]
-        return Bearer(
-            session, PersonFacts(session.user_id, session.sub, latin, arabic, email, language, login or "")
-        )
+        return Bearer(session, person_facts(session, row[9:14]))
+
+
+def person_facts(session: SessionFacts, row: Sequence[Any]) -> PersonFacts:  # Any: a database row
+    """Turn names and login, as they stand in a row beside a session's columns, into a value."""
+    latin, arabic, email, language, login = row
+    return PersonFacts(session.user_id, session.sub, latin, arabic, email, language, login or "")
 
 
 def session_facts(row: Sequence[Any]) -> SessionFacts:  # Any: a database row

@@ -14,7 +14,8 @@ from unittest import mock
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from django.conf import settings
-from django.db import transaction
+from django.core.signals import request_finished, request_started
+from django.db import close_old_connections, transaction
 
 from iam.oauth import state
 from iam.oauth.fastpath import FastPath
@@ -55,7 +56,7 @@ def _through(door, request: Request, now: datetime) -> Seen:
     state.forget()
     proxies = (ipaddress.ip_network(request.source),) if request.certificate else settings.IAM_TRUSTED_PROXIES
     trusting = mock.patch.object(settings, "IAM_TRUSTED_PROXIES", proxies)
-    with _nothing_random(), _clock_at(now), trusting, transaction.atomic():
+    with _nothing_random(), _clock_at(now), trusting, _connection_kept(), transaction.atomic():
         answer = door(_environ(request), start_response)
         body = b"".join(answer)
         transaction.set_rollback(True)
@@ -69,6 +70,18 @@ def _steady(seen: bytes) -> bytes:
     for pattern in (_ENCRYPTED, _SIGNATURE, _FORM_TOKEN, _CSRF_COOKIE):
         seen = pattern.sub(rb"\1", seen)
     return seen
+
+
+@contextmanager
+def _connection_kept() -> Iterator[None]:
+    """Django closes a connection that is in a transaction before a request begins: here the test's own."""
+    for signal in (request_started, request_finished):
+        signal.disconnect(close_old_connections)
+    try:
+        yield
+    finally:
+        for signal in (request_started, request_finished):
+            signal.connect(close_old_connections)
 
 
 @contextmanager
