@@ -36,6 +36,8 @@ from iam.audit.models import AuditEvent  # noqa: E402
 from iam.oauth import engine, interactions, keyring, state  # noqa: E402
 from iam.oauth.clients import apply_all  # noqa: E402
 from iam.oauth.models import Grant, PushedRequest, RevokedToken, SessionClient, TokenFamily  # noqa: E402
+from iam.oauth.protocol import jose  # noqa: E402
+from iam.oauth.protocol.client_auth import ASSERTION_TYPE  # noqa: E402
 from iam.oauth.protocol.device import GRANT_TYPE as DEVICE_CODE  # noqa: E402
 from iam.oauth.protocol.device import read_user_code  # noqa: E402
 from iam.oauth.protocol.messages import Answer, ErrorPage, Interaction, Request, Response  # noqa: E402
@@ -122,6 +124,41 @@ def refresh(token: str, dpop: str = "") -> dict[str, Any]:
     return post(grant_type="refresh_token", refresh_token=token, dpop=dpop)
 
 
+def new_assertion() -> str:
+    """Register a client with a key made for it, and return an assertion that proves it once."""
+    private = jose.generate("ES256")
+    key = jose.Key("race", "ES256", private.public_key(), jose.MemorySigner("ES256", private))
+    signer = {
+        "client_id": "signer", "token_endpoint_auth_method": "private_key_jwt", "jwks": {"keys": [key.jwk()]},
+        "grant_types": ["client_credentials"], "resource_server": ["race.read"], "scope": "race.read",
+    }  # fmt: skip
+    apply_all([signer], datetime.now(UTC), "system:test")
+    claims = {
+        "iss": "signer",
+        "sub": "signer",
+        "aud": settings.IAM_ISSUER,
+        "exp": time.time() + 300,
+        "jti": "once",
+    }
+    return key.sign("JWT", claims)
+
+
+def assert_client(assertion: str) -> str:
+    """Ask for a token with an assertion; return "token" or the error."""
+    form = {
+        "grant_type": "client_credentials",
+        "client_assertion": assertion,
+        "client_assertion_type": ASSERTION_TYPE,
+    }
+    answer = answer_to(
+        Request(
+            "POST", "/token", body=urlencode(form).encode(), content_type="application/x-www-form-urlencoded"
+        )
+    )
+    value: dict[str, Any] = json.loads(answer.body)
+    return str(value.get("error") or "token")
+
+
 def sign_in(user: User) -> tuple[LoginSession, str]:
     now = datetime.now(UTC)
     session, _ = open_session(user, now, timedelta(hours=12))
@@ -175,6 +212,8 @@ def begin(what: str) -> dict[str, str]:
         begun |= new_device(session, confirmed=what == "device")
     if what in {"refresh", "proof"}:
         begun["token"] = exchange(begun["code"])["refresh_token"]
+    if what == "assertion":
+        begun["assertion"] = new_assertion()
     if what == "proof":
         begun["proof"] = Prover().proof("POST", f"{settings.IAM_ISSUER}/token", datetime.now(UTC))
     return begun
@@ -187,6 +226,7 @@ def race() -> list[str]:
         "exchange": lambda: _outcome(exchange(given["code"])),
         "refresh": lambda: _outcome(refresh(given["token"])),
         "prove": lambda: _outcome(refresh(given["token"], given["proof"])),
+        "assert": lambda: assert_client(given["assertion"]),
         "visit": lambda: visit(given["cookie"], given["request_uri"]),
         "register": lambda: _client(register("POST", "/register", given["invitation"], METADATA)),
         "change": lambda: _client(
@@ -405,6 +445,8 @@ match ORDER["do"]:
         result = look()
     case "refresh":
         result = _outcome(refresh(ORDER["token"]))
+    case "assert":
+        result = assert_client(ORDER["assertion"])
     case "visit":
         result = visit(ORDER["given"]["cookie"], ORDER["given"]["request_uri"])
     case "retire":

@@ -130,6 +130,16 @@ def test_a15_fifty_uses_of_one_dpop_proof_give_tokens_once(track: Track) -> None
     assert track.ask("look", given=given)["families"] == [{"position": 1, "revoked": False, "reason": ""}]
 
 
+@pytest.mark.spec("RFC 7523", "3", "one assertion used fifty times at once is accepted once")
+def test_a11_fifty_uses_of_one_client_assertion_give_one_token(track: Track) -> None:
+    given = track.ask("begin", what="assertion")
+
+    outcomes = track.race("assert", given)
+
+    assert Counter(outcomes) == {"token": 1, "invalid_client": 49}
+    assert track.ask("assert", assertion=given["assertion"]) == "invalid_client"
+
+
 def test_a08_fifty_uses_of_one_pushed_request_give_one_code(track: Track) -> None:
     given = track.ask("begin", what="pushed")
 
