@@ -25,7 +25,11 @@ from .protocol.options import PROFILES
 from .protocol.profiles import missing
 from .protocol.registration import ClientMetadata, check_metadata, read_metadata
 from .secretbox import client_secret_digest
+from .sectors import check_sector
 from .versions import touch
+
+# What the document of a sector speaks for; it is read again when one of them changes.
+_OF_THE_SECTOR = frozenset({"sector_identifier_uri", "redirect_uris"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +106,8 @@ def write(metadata: ClientMetadata) -> Applied:
     )
     if before is not None and not changes:
         return Applied(client_id, False, (), None)
+    if _OF_THE_SECTOR.intersection(name for name, _, _ in changes):
+        check_sector(metadata)
     if (before is not None and old_digest and client.secret_digest != old_digest) or (
         before and not client.enabled
     ):

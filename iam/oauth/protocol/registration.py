@@ -19,6 +19,7 @@ from .fields import MetadataError
 from .jose import ALGORITHMS
 from .levels import LEVELS
 from .metadata import GRANT_TYPES
+from .mtls import SUBJECT_FIELDS
 from .options import CHECKS, ClientOptions, check_options
 from .profiles import missing
 from .redirects import origin, problem_with
@@ -46,11 +47,13 @@ BUILT_OPTIONS = frozenset(
         "resource_uri",
         "resources",
         "rotation_critical",
+        "sector_identifier_uri",
         "subject_type",
         "token_exchange_depth",
         "token_exchange_targets",
         "tls_client_certificate_bound_access_tokens",
         "token_endpoint_auth_signing_alg",
+        *SUBJECT_FIELDS,
         "userinfo_encrypted_response_alg",
         "userinfo_encrypted_response_enc",
         "userinfo_signed_response_alg",

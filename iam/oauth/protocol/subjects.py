@@ -8,6 +8,7 @@ Spec: OIDC Core §8, §8.1.
 import hashlib
 import hmac
 from collections.abc import Iterable
+from typing import Any
 from urllib.parse import urlsplit
 
 from .jose import encode_segment
@@ -31,6 +32,16 @@ def sector_of(options: ClientOptions, redirect_uris: Iterable[str]) -> str:
     parts = [urlsplit(uri) for uri in redirect_uris]
     hosts = {part.hostname or "" if part.scheme == "https" else "" for part in parts}
     return hosts.pop() if len(hosts) == 1 else ""
+
+
+def problem_with_sector(listed: Any, redirect_uris: Iterable[str]) -> str:  # Any: JSON from outside
+    """Return why a sector's document does not speak for a client, "" when it does. Spec: OIDC Registration §5."""
+    if not isinstance(listed, list) or not all(isinstance(uri, str) for uri in listed):
+        return "the document must be a JSON array of redirect addresses"
+    for uri in redirect_uris:
+        if uri not in listed:
+            return f"the document does not list {uri[:200]}"
+    return ""
 
 
 def pairwise(salt: bytes, sector: str, sub: str) -> str:

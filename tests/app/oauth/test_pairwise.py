@@ -1,12 +1,18 @@
 """A pairwise client is told one name everywhere, and never the name that others know (OIDC Core §8.1)."""
 
 import json
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 import pytest
 
 from iam.oauth import issuance, state
 from iam.oauth.clients import apply_all
 from iam.oauth.models import Installation
+from iam.oauth.protocol.fields import MetadataError
 from iam.oauth.protocol.messages import Interaction, Need
 
 from .conftest import SECRET, SERVER_SECRET, World, answer_of, claims_of
@@ -125,3 +131,107 @@ def test_machine_of_a_pairwise_client_is_its_client(pair: World) -> None:
 
     assert claims_of(token)["sub"] == "web"
     assert pair.introspect(token)["active"] is True
+
+
+# -- sectors of several hosts -------------------------------------------------------------------------------------
+
+
+@dataclass
+class Sector:
+    """A real server with a sector's document."""
+
+    address: str
+    document: object
+    asked: int = 0
+
+
+@pytest.fixture
+def sector(settings: Any) -> Iterator[Sector]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            found.asked += 1
+            body = json.dumps(found.document).encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *args: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    place = f"http://127.0.0.1:{server.server_port}"
+    settings.IAM_OUTBOUND_ALLOW = (place, "127.0.0.0/8")
+    found = Sector(
+        f"{place}/sector.json", ["https://web.example/cb", "https://other.example/cb", "https://x.example/"]
+    )
+    yield found
+    server.shutdown()
+    server.server_close()
+
+
+def in_sector(world: World, sector: Sector, client: str, *redirects: str) -> None:
+    item = {
+        **PAIR,
+        "client_id": client,
+        "redirect_uris": list(redirects),
+        "sector_identifier_uri": sector.address,
+    }
+    apply_all([item], world.now, "system:test")
+
+
+@pytest.mark.spec("OIDC Registration", "5", "two clients of one sector know a person by the same name")
+def test_clients_of_one_sector_are_told_the_same_name(sector: Sector, world: World) -> None:
+    in_sector(world, sector, "web", "https://web.example/cb", "https://x.example/")
+    in_sector(world, sector, "other", "https://other.example/cb")
+    world.sign_in()
+
+    first, second = world.tokens(scope="openid"), world.tokens("other", scope="openid")
+
+    assert claims_of(first["id_token"])["sub"] == claims_of(second["id_token"])["sub"] != world.person.sub
+
+
+@pytest.mark.spec("OIDC Registration", "5", "every redirect address must be in the sector's document")
+@pytest.mark.parametrize(
+    "document",
+    [
+        [],
+        ["https://web.example/cb/"],
+        {"redirect_uris": ["https://web.example/cb"]},
+        "https://web.example/cb",
+        [1],
+        None,
+    ],
+    ids=str,
+)
+def test_a62_sector_that_does_not_list_the_client_is_refused(
+    document: object, sector: Sector, world: World
+) -> None:
+    sector.document = document
+
+    with pytest.raises(MetadataError, match="sector_identifier_uri"):
+        in_sector(world, sector, "web", "https://web.example/cb")
+
+
+def test_a62_sector_outside_the_allow_list_is_never_asked(
+    sector: Sector, settings: Any, world: World
+) -> None:
+    settings.IAM_OUTBOUND_ALLOW = ()
+
+    with pytest.raises(MetadataError, match="sector_identifier_uri"):
+        in_sector(world, sector, "web", "https://web.example/cb")
+
+    assert sector.asked == 0
+
+
+def test_sector_is_asked_again_only_when_it_matters(sector: Sector, world: World) -> None:
+    in_sector(world, sector, "web", "https://web.example/cb")
+    in_sector(world, sector, "web", "https://web.example/cb")
+    assert sector.asked == 1
+
+    sector.document = []
+    with pytest.raises(MetadataError, match="does not list"):
+        in_sector(world, sector, "web", "https://web.example/cb", "https://x.example/")
+    assert sector.asked == 2
