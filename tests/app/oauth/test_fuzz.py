@@ -32,6 +32,7 @@ from iam.oauth.protocol.messages import (
     ResponseMode,
 )
 from iam.oauth.protocol.resources import RESOURCES, metadata_address
+from tests.proofs import private_key
 
 from .conftest import SECRET, SERVER_SECRET, World, claims_of
 
@@ -368,6 +369,49 @@ def test_fuzz_pushed_request_is_refused_at_once_or_works_once(world: World, live
 
     run()
     assert worked > 5
+
+
+json_values = st.one_of(
+    nasty, st.integers(), st.booleans(), st.none(), st.floats(), st.lists(nasty, max_size=2),
+    st.dictionaries(nasty, nasty, max_size=2),
+)  # fmt: skip
+CLIENT_KEY = private_key("ES256", "fuzz")
+
+
+def test_fuzz_signed_request_object_answers_by_the_rules(world: World, live: dict[str, str]) -> None:
+    Client.objects.filter(client_id="web").update(client_jwks={"keys": [CLIENT_KEY.jwk()]})
+    ask = asker(world, live)
+    at, kinds = int(world.now.timestamp()), set()
+    right = st.fixed_dictionaries({name: st.sampled_from(values) for name, values in AUTHORIZE.items()})
+    names = st.sampled_from([*AUTHORIZE, "iss", "aud", "exp", "nbf", "claims", "resource", "request"]) | nasty
+
+    @bounded
+    @given(right, st.dictionaries(names, json_values, max_size=2), st.booleans(), browsers)
+    def run(wanted: dict[str, str], changes: dict[str, Any], pushed: bool, browser: dict[str, str]) -> None:
+        wanted = {name: value for name, value in wanted.items() if value not in {"", "HINT"}}
+        wanted.pop("request_uri", None)
+        envelope = {"iss": "web", "aud": "http://localhost:8000", "exp": at + 60, "client_id": "web"}
+        try:
+            token = CLIENT_KEY.sign("JWT", {**wanted, **envelope, **changes})
+        except UnicodeEncodeError:  # a lone surrogate cannot be written
+            return
+        query = urlencode({"client_id": "web", "request": token})
+        if pushed:
+            answer = ask(
+                Request(
+                    "POST",
+                    "/par",
+                    body=query.encode(),
+                    content_type=FORM,
+                    authorization=basic(f"web:{SECRET}"),
+                )
+            )
+        else:
+            answer = ask(Request("GET", "/authorize", query=query, cookies=browser))
+        kinds.add((type(answer), pushed))
+
+    run()
+    assert {(Response, True), (Response, False), (ErrorPage, False), (Interaction, False)} <= kinds
 
 
 @pytest.mark.parametrize("path", ["/token", "/introspect", "/revoke", "/userinfo", "/logout", "/par"])
