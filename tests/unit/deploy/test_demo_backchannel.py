@@ -51,7 +51,7 @@ def test_session_from_before_the_start_counts_as_over(ended: EndedSessions) -> N
         {"events": ...}, {"events": {}}, {"events": [EVENT]}, {"events": {EVENT: 1}}, {"nonce": "n"}, {"sid": ...},
         {"sid": 5}, {"jti": ...}, {"typ": "JWT"}, {"typ": "at+jwt"}, {"typ": None}, {"key": OTHER},
     ],
-    ids=str,
+    ids=lambda changes: " ".join(changes),
 )  # fmt: skip
 def test_a13_what_is_no_logout_token_ends_nothing(ended: EndedSessions, changes: dict) -> None:
     since = time.time()
