@@ -16,9 +16,17 @@ from .levels import REACHABLE
 from .messages import ResponseMode
 from .options import CONTENT_ENCRYPTIONS, ENCRYPTION_ALGORITHMS, SUBJECT_TYPES
 from .resources import RESOURCES
+from .trusted_issuers import GRANT_TYPE as JWT_BEARER
 
 PROMPTS = ("none", "login", "consent", "select_account")
-GRANT_TYPES = ("authorization_code", "refresh_token", "client_credentials", DEVICE_CODE, TOKEN_EXCHANGE)
+GRANT_TYPES = (
+    "authorization_code",
+    "refresh_token",
+    "client_credentials",
+    DEVICE_CODE,
+    TOKEN_EXCHANGE,
+    JWT_BEARER,
+)
 ENDPOINTS = {
     "authorization_endpoint": "/authorize",
     "pushed_authorization_request_endpoint": "/par",
