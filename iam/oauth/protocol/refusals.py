@@ -162,6 +162,7 @@ _ROWS: Mapping[str, tuple[str, str]] = {
     "issuer_life": (_GRANT, "The assertion lives longer than the issuer's max_life allows."),
     "assertion_used": (_GRANT, "The assertion was used before: get a new one for each request."),
     "issuer_scope": (_SCOPE, "The issuer may not vouch for this scope."),
+    "no_encryption_key": (_REQUEST, "The client registered no key with which its answer could be encrypted."),
     # keys that must be proved
     "invalid_dpop_proof": (_PROOF, "The DPoP proof cannot be taken."),
     "use_dpop_nonce": ("use_dpop_nonce", "The proof must carry the nonce of the answer's DPoP-Nonce header; then try again."),
