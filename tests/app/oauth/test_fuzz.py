@@ -20,8 +20,10 @@ from hypothesis import strategies as st
 
 from iam.accounts import cookies
 from iam.oauth import engine, interactions, state
+from iam.oauth.clients import apply_all
 from iam.oauth.endpoints.arrival import REQUEST_URI_PREFIX
 from iam.oauth.models import Client, Grant
+from iam.oauth.protocol.client_auth import ASSERTION_TYPE
 from iam.oauth.protocol.messages import (
     Answer,
     ErrorPage,
@@ -35,6 +37,7 @@ from iam.oauth.protocol.resources import RESOURCES, metadata_address
 from tests.proofs import private_key
 
 from .conftest import SECRET, SERVER_SECRET, World, claims_of
+from .test_client_authentication import SIGNER, assertion
 
 pytestmark = pytest.mark.django_db
 
@@ -229,6 +232,8 @@ TOKEN = {
     "code": ["CODE", "ac_nothing", ""], "refresh_token": ["REFRESH", ""], "code_verifier": [verifier, ""],
     "redirect_uri": ["https://web.example/cb", ""], "scope": ["", "", "openid", "demo.read", " "],
     "client_id": ["", "", "web", "public"], "client_secret": ["", "", "", SECRET],
+    "client_assertion": ["", "", "", "ASSERTION", "e30.e30.e30"],
+    "client_assertion_type": ["", "", ASSERTION_TYPE, "jwt"],
     "token": ["ACCESS", "REFRESH", "HINT", ""], "token_type_hint": ["", "access_token", "x"],
     "access_token": ["", "ACCESS"], "id_token_hint": ["", "HINT"], "post_logout_redirect_uri": [
         "", "https://web.example/bye"], "state": ["", "st"],
@@ -266,9 +271,10 @@ def live(world: World) -> dict[str, str]:
     world.sign_in()
     world.verifier = verifier
     tokens = world.tokens(scope="openid roles demo.read")
+    apply_all([SIGNER], world.now, "system:test")
     return {
         "CODE": world.code(), "REFRESH": tokens["refresh_token"], "ACCESS": tokens["access_token"],
-        "HINT": tokens["id_token"], "COOKIE": world.cookie, "PUSHED": world.pushed(),
+        "ASSERTION": assertion(world), "HINT": tokens["id_token"], "COOKIE": world.cookie, "PUSHED": world.pushed(),
     }  # fmt: skip
 
 
