@@ -35,12 +35,14 @@ from iam.audit.facts import NO_REQUEST  # noqa: E402
 from iam.audit.models import AuditEvent  # noqa: E402
 from iam.oauth import engine, interactions, keyring, state  # noqa: E402
 from iam.oauth.clients import apply_all  # noqa: E402
+from iam.oauth.issuers import apply_issuers  # noqa: E402
 from iam.oauth.models import Grant, PushedRequest, RevokedToken, SessionClient, TokenFamily  # noqa: E402
 from iam.oauth.protocol import jose  # noqa: E402
 from iam.oauth.protocol.client_auth import ASSERTION_TYPE  # noqa: E402
 from iam.oauth.protocol.device import GRANT_TYPE as DEVICE_CODE  # noqa: E402
 from iam.oauth.protocol.device import read_user_code  # noqa: E402
 from iam.oauth.protocol.messages import Answer, ErrorPage, Interaction, Request, Response  # noqa: E402
+from iam.oauth.protocol.trusted_issuers import GRANT_TYPE as JWT_BEARER  # noqa: E402
 from iam.oauth.registrations import Bounds, invite  # noqa: E402
 from iam.oauth.store import DatabaseStore  # noqa: E402
 from tests.proofs import Prover  # noqa: E402
@@ -159,6 +161,35 @@ def assert_client(assertion: str) -> str:
     return str(value.get("error") or "token")
 
 
+def new_grant() -> str:
+    """Register a platform that vouches for a workload, and return one of its assertions."""
+    now, private = datetime.now(UTC), jose.generate("ES256")
+    key = jose.load_private("platform", "ES256", jose.private_bytes(private))
+    server = {"client_id": "jobs", "client_secret": SECRET, "grant_types": ["client_credentials"],
+              "resource_server": ["jobs.run"]}  # fmt: skip
+    workload = {"client_id": "workload", "token_endpoint_auth_method": "none", "grant_types": [JWT_BEARER],
+                "scope": "jobs.run"}  # fmt: skip
+    apply_all([server, workload], now, "system:test")
+    issuer = {"issuer": "https://platform.example", "jwks": {"keys": [key.jwk()]}, "scope": "jobs.run",
+              "subjects": {"nightly": "workload"}}  # fmt: skip
+    apply_issuers([issuer], now, "system:test")
+    claims = {"iss": issuer["issuer"], "sub": "nightly", "aud": settings.IAM_ISSUER, "jti": "once",
+              "exp": int(now.timestamp()) + 120}  # fmt: skip
+    return key.sign("JWT", claims)
+
+
+def vouch(assertion: str) -> str:
+    """Present a platform's assertion; return "token" or the error."""
+    form = {"grant_type": JWT_BEARER, "client_id": "workload", "assertion": assertion}
+    answer = answer_to(
+        Request(
+            "POST", "/token", body=urlencode(form).encode(), content_type="application/x-www-form-urlencoded"
+        )
+    )
+    value: dict[str, Any] = json.loads(answer.body)
+    return str(value.get("error") or "token")
+
+
 def sign_in(user: User) -> tuple[LoginSession, str]:
     now = datetime.now(UTC)
     session, _ = open_session(user, now, timedelta(hours=12))
@@ -214,6 +245,8 @@ def begin(what: str) -> dict[str, str]:
         begun["token"] = exchange(begun["code"])["refresh_token"]
     if what == "assertion":
         begun["assertion"] = new_assertion()
+    if what == "grant":
+        begun["grant"] = new_grant()
     if what == "proof":
         begun["proof"] = Prover().proof("POST", f"{settings.IAM_ISSUER}/token", datetime.now(UTC))
     return begun
@@ -227,6 +260,7 @@ def race() -> list[str]:
         "refresh": lambda: _outcome(refresh(given["token"])),
         "prove": lambda: _outcome(refresh(given["token"], given["proof"])),
         "assert": lambda: assert_client(given["assertion"]),
+        "vouch": lambda: vouch(given["grant"]),
         "visit": lambda: visit(given["cookie"], given["request_uri"]),
         "register": lambda: _client(register("POST", "/register", given["invitation"], METADATA)),
         "change": lambda: _client(

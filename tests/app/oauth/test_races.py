@@ -189,6 +189,14 @@ def test_a18_fifty_redemptions_of_one_device_code_give_tokens_once_and_end_them(
     assert track.ask("refresh", token=won[0]) == "invalid_grant"
 
 
+def test_a18_fifty_uses_of_one_platforms_assertion_give_one_token(track: Track) -> None:
+    given = track.ask("begin", what="grant")
+
+    outcomes = track.race("vouch", given)
+
+    assert Counter(outcomes) == {"token": 1, "invalid_grant": 49}
+
+
 def test_fifty_polls_at_once_of_a_device_that_waits_are_one_and_too_many(track: Track) -> None:
     given = track.ask("begin", what="waiting device")
 
