@@ -444,7 +444,7 @@ def test_fuzz_any_bytes_to_any_endpoint_answer_by_the_rules(world: World, live: 
 
     @bounded
     @given(
-        st.sampled_from(sorted(engine.ENDPOINTS)), methods, st.text(max_size=60), st.binary(max_size=60),
+        st.sampled_from([*sorted(engine.ENDPOINTS), *(f"{before}web" for before in engine.NAMED)]), methods, st.text(max_size=60), st.binary(max_size=60),
         content_types, authorizations, browsers,
     )  # fmt: skip
     def run(
