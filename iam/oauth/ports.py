@@ -319,6 +319,9 @@ class State(Protocol):
     refresh_key: bytes
     pairwise_salt: bytes
     nonce_key: bytes
+    # Whether connections can have client certificates at all, and the address that is kept for them ("": the issuer).
+    has_certificates: bool
+    certificate_address: str
     store: Store
     registrar: Registrar
     devices: Devices

@@ -58,6 +58,8 @@ class DatabaseState:
         self.issuer: str = settings.IAM_ISSUER
         self.generation = self._memory.generation
         self.refresh_key = derived_key("refresh-token")
+        self.has_certificates = bool(settings.IAM_TRUSTED_PROXIES)
+        self.certificate_address: str = settings.IAM_CLIENT_CERTIFICATE_ADDRESS
         self.nonce_key = derived_key("dpop-nonce")
         self.pairwise_salt = self._memory.pairwise_salt
         self.store: Store = DatabaseStore()
