@@ -7,6 +7,7 @@ answer that is signed, tokens that are bound to a key.
 import json
 import secrets
 from typing import Any
+from urllib.parse import urlencode
 
 import jwt
 import pytest
@@ -17,7 +18,7 @@ from iam.oauth.models import Client, Grant, PushedRequest
 from iam.oauth.protocol.client_auth import ASSERTION_TYPE
 from iam.oauth.protocol.dpop import nonce_at
 from iam.oauth.protocol.fields import MetadataError
-from iam.oauth.protocol.messages import ErrorPage, FormPost, Response
+from iam.oauth.protocol.messages import ErrorPage, FormPost, Request, Response
 from tests.proofs import Prover, private_key
 
 from .conftest import ISSUER, World, answer_of, claims_of
@@ -273,3 +274,53 @@ def test_high_clients_name_used_twice_is_a_page(bank: Bank, world: World) -> Non
     bank.visit(pushed)
 
     assert isinstance(bank.visit(pushed), ErrorPage)
+
+
+# -- what its tokens can be ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.spec("RFC 9449", "8", "a high client's proof needs a nonce, and is given one")
+def test_high_client_that_proves_without_a_nonce_is_given_one(bank: Bank, world: World) -> None:
+    world.sign_in()
+    code = opened(bank.visit(bank.push()))["code"]
+    assert world.prover is not None
+    world.prover.nonce = ""
+
+    refused = bank.exchange(code)
+
+    assert error_of(refused) == "use_dpop_nonce"
+    world.prover.nonce = dict(refused.headers)["DPoP-Nonce"]
+    assert bank.exchange(code).status == 200
+
+
+@pytest.mark.spec("FAPI 2.0 Security Profile", "5.3.2.1", "refresh tokens are not rotated")
+def test_high_clients_refresh_token_stays_though_its_proof_key_changes(bank: Bank, world: World) -> None:
+    """The client is known by the key of its assertions; RFC 9449 §5 lets it change the other one."""
+    world.sign_in()
+    token = json.loads(bank.exchange(opened(bank.visit(bank.push()))["code"]).body)["refresh_token"]
+
+    for minutes in (1, 30):
+        world.prover = Prover()
+        world.later(minutes=minutes)
+        bank.renew()
+        answer = json.loads(
+            world.post(
+                "/token", None, None, grant_type="refresh_token", refresh_token=token, **bank.assertion()
+            ).body
+        )
+        assert answer["refresh_token"] == token
+        assert claims_of(answer["access_token"])["cnf"] == {"jkt": world.prover.jkt}
+
+
+@pytest.mark.spec("FAPI 2.0 Message Signing", "5.5.1", "introspection answers are signed, and not with RS256")
+def test_high_client_that_introspects_is_answered_with_ps256(bank: Bank, world: World) -> None:
+    form = urlencode({"token": "nothing", **bank.assertion()}).encode()
+    answer = world.ask(
+        Request(
+            "POST", "/introspect", body=form, content_type="application/x-www-form-urlencoded",
+            accept="application/token-introspection+jwt",
+        )
+    )  # fmt: skip
+
+    assert isinstance(answer, Response)
+    assert jwt.get_unverified_header(answer.body.decode())["alg"] == "PS256"
