@@ -31,7 +31,7 @@ from iam.oauth.views import final
 
 from . import device, steps
 from . import flow as table
-from .disclosure import received
+from .disclosure import allowed, received
 from .flow import Act, Page, Sent, Situation, Wish
 from .language import keep_choice, settle_language
 
@@ -284,6 +284,12 @@ def _context(turn: Turn, need: Interaction) -> dict[str, Any]:  # Any: a templat
     }
 
 
+def _disclosed(need: Interaction) -> dict[str, Any]:  # Any: a template's context
+    """Return what the application would receive and be allowed, in words."""
+    language = get_language() or settings.LANGUAGE_CODE
+    return {"received": received(need.disclosure), "allowed": allowed(need.disclosure, language)}
+
+
 def _own_name(session: LoginSession) -> str:
     """Return a person's name in the script of the page."""
     person = session.user
@@ -364,13 +370,13 @@ def _show(turn: Turn, need: Interaction, sent: Sent, problem: str = "", status: 
         case Page.CONSENT:
             if turn.session is None:
                 raise ValueError("a consent needs a session")
-            context["received"] = received(need.disclosure)
+            context |= _disclosed(need)
             context["mark"] = interactions.consent_mark(turn.parked, turn.session)
         case Page.DEVICE:
             if turn.session is None:
                 raise ValueError("a device needs somebody who lets it in")
             context |= device.facts_for(turn.parked, turn.session, facts_of(turn.request), turn.now)
-            context["received"] = received(need.disclosure)
+            context |= _disclosed(need)
             context["mark"] = interactions.consent_mark(turn.parked, turn.session)
         case Page.REFUSED:
             status = 403

@@ -16,11 +16,12 @@ from iam.audit.tags import Action
 from . import outbound
 from .client_authorities import switched_on_methods
 from .facts import client_facts
-from .models import Client, ClientRegistration
+from .models import AuthorizationDetailType, Client, ClientRegistration
 from .protocol.claims import PERSON_SCOPES
 from .protocol.client_auth import SECRET_METHODS
 from .protocol.delegation import GRANT_TYPE as TOKEN_EXCHANGE
 from .protocol.fields import MetadataError
+from .protocol.messages import ClientFacts
 from .protocol.options import PROFILES
 from .protocol.profiles import missing
 from .protocol.registration import ClientMetadata, check_metadata, read_metadata
@@ -171,10 +172,6 @@ def _check_switched_on(metadata: ClientMetadata) -> None:
     if method not in switched_on_methods():
         needed = "IAM_TRUSTED_PROXIES and, for tls_client_auth, IAM_CLIENT_CERTIFICATE_CA_FILE"
         raise MetadataError(f"token_endpoint_auth_method {method} is switched off here: set {needed}")
-    if metadata.options.tls_client_certificate_bound_access_tokens and not settings.IAM_TRUSTED_PROXIES:
-        raise MetadataError(
-            "tls_client_certificate_bound_access_tokens is switched off here: set IAM_TRUSTED_PROXIES"
-        )
     called = {
         "jwks_uri": metadata.jwks_uri,
         "backchannel_logout_uri": metadata.options.backchannel_logout_uri,
@@ -296,6 +293,24 @@ def _check_resources() -> None:
                 raise MetadataError(
                     f"client {client.client_id}: scope {min(needed)} belongs to {server.client_id}, which is not"
                     " among its resources"
+                )
+    _check_detail_types(clients)
+
+
+def _check_detail_types(clients: list[ClientFacts]) -> None:
+    """Refuse a type of authorization details that is not there, or whose owner a client's list of resources leaves out."""
+    owners = dict(AuthorizationDetailType.objects.values_list("name", "owner__client_id"))
+    for client in clients:
+        for name in client.options.authorization_details_types:
+            if name not in owners:
+                known = ", ".join(sorted(owners)) or "none"
+                raise MetadataError(
+                    f"client {client.client_id}: authorization_details_types: there is no {name!r} (known: {known})"
+                )
+            if client.options.resources and owners[name] not in client.options.resources:
+                raise MetadataError(
+                    f"client {client.client_id}: type {name} belongs to {owners[name]}, which is not among its"
+                    " resources"
                 )
 
 

@@ -297,29 +297,30 @@ class DeviceGrant(AbstractDeviceGrant):
         ]
 
 
-class TrustedIssuer(models.Model):
-    """Somebody whose assertions stand for clients of ours: `subjects` maps their `sub` to our client_id (docs/adr/0024)."""
+class AuthorizationDetailType(models.Model):
+    """A type of `authorization_details` that a resource server understands (RFC 9396); `detail_types.py` writes it."""
 
-    issuer = models.CharField(max_length=500, unique=True)
-    jwks = models.JSONField(null=True, blank=True)
-    jwks_uri = models.TextField(blank=True, default="")
-    algorithms = models.JSONField(default=list)
-    subjects = models.JSONField(default=dict)
-    scopes = models.JSONField(default=list)
-    max_life_seconds = models.PositiveIntegerField()
+    name = models.CharField(max_length=128, primary_key=True)
+    owner = models.ForeignKey(Client, on_delete=models.PROTECT, related_name="detail_types")
     enabled = models.BooleanField(default=True)
-    created_at = models.DateTimeField()
+    schema = models.JSONField()
+    # What the person reads on the consent page.
+    description_ar = models.CharField(max_length=300)
+    description_fr = models.CharField(max_length=300)
+    description_en = models.CharField(max_length=300)
+    # What members are called there, by path and language.
+    labels = models.JSONField(default=dict)
 
     class Meta:
         constraints: ClassVar = [
             models.CheckConstraint(
-                condition=Q(jwks__isnull=True, jwks_uri__gt="") | Q(jwks__isnull=False, jwks_uri=""),
-                name="trusted_issuer_keys_in_one_place",
+                condition=~Q(description_ar="") & ~Q(description_fr="") & ~Q(description_en=""),
+                name="detail_type_described",
             ),
         ]
 
     def __str__(self) -> str:
-        return self.issuer
+        return self.name
 
 
 class Consent(models.Model):

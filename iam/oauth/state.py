@@ -22,9 +22,9 @@ from . import client_authorities, client_keys, memory, outbox, sightings
 from .device_store import DatabaseDevices
 from .models import Consent
 from .ports import Devices, PersonFacts, Registrar, Standing, Store
+from .protocol.authorization_details import DetailType
 from .protocol.jose import Key, SigningUnavailable
 from .protocol.messages import ClientFacts, Disclosure, Response, SessionFacts
-from .protocol.trusted_issuers import TrustedIssuerFacts
 from .registrations import DatabaseRegistrar
 from .secretbox import client_secret_digest, derived_key, user_code_digest
 from .store import DatabaseStore
@@ -58,8 +58,6 @@ class DatabaseState:
         self.issuer: str = settings.IAM_ISSUER
         self.generation = self._memory.generation
         self.refresh_key = derived_key("refresh-token")
-        self.has_certificates = bool(settings.IAM_TRUSTED_PROXIES)
-        self.certificate_address: str = settings.IAM_CLIENT_CERTIFICATE_ADDRESS
         self.nonce_key = derived_key("dpop-nonce")
         self.pairwise_salt = self._memory.pairwise_salt
         self.store: Store = DatabaseStore()
@@ -79,6 +77,14 @@ class DatabaseState:
     def resource_server(self, audience: str) -> ClientFacts | None:
         """Return the enabled resource server that tokens name so."""
         return self._memory.servers.get(audience)
+
+    def detail_type(self, name: str) -> DetailType | None:
+        """Return a type of authorization details that may be asked for."""
+        return self._memory.detail_types.get(name)
+
+    def detail_types(self) -> tuple[str, ...]:
+        """Return the names of all of them."""
+        return tuple(self._memory.detail_types)
 
     def owned_scopes(self) -> frozenset[str]:
         """Return every scope that an enabled resource server owns."""
@@ -116,16 +122,6 @@ class DatabaseState:
     def client_keys(self, client: ClientFacts, kid: str) -> tuple[Mapping[str, Any], ...]:  # Any: public JWKs
         """Return a client's public keys; see client_keys.py for how old they may be."""
         return client_keys.keys_of(client, kid)
-
-    def trusted_issuer(self, issuer: str) -> TrustedIssuerFacts | None:
-        """Return an issuer of assertions that is registered and switched on."""
-        return self._memory.issuers.get(issuer)
-
-    def issuer_keys(
-        self, issuer: TrustedIssuerFacts, kid: str
-    ) -> tuple[Mapping[str, Any], ...]:  # Any: public JWKs
-        """Return an issuer's public keys; read and remembered as a client's are."""
-        return client_keys.keys_at(issuer.jwks, issuer.jwks_uri, kid)
 
     def trusts_certificate(self, certificate: str, now: datetime) -> bool:
         """Say whether an authority of clients issued a certificate."""

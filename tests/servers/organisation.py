@@ -62,7 +62,7 @@ CLIENTS: list[dict[str, Any]] = [
     {
         "client_id": "test-ask", "client_secret": CLIENT_SECRET, "redirect_uris": ["http://127.0.0.1:9901/callback"],
         "client_name": "Consent Test", "grant_types": ["authorization_code", "refresh_token"],
-        "scope": "openid profile email roles", "trusted": False,
+        "scope": "openid profile email roles", "trusted": False, "authorization_details_types": ["payment"],
     },
     {
         "client_id": "test-finance", "client_secret": CLIENT_SECRET, "redirect_uris": ["http://127.0.0.1:9902/callback"],
@@ -81,6 +81,33 @@ CLIENTS: list[dict[str, Any]] = [
     {
         "client_id": "test-service", "client_secret": CLIENT_SECRET, "grant_types": ["client_credentials"],
         "scope": "demo.read", "trusted": True,
+    },
+]  # fmt: skip
+
+DETAIL_TYPES: list[dict[str, Any]] = [
+    {
+        "type": "payment", "resource_server": "test-resource",
+        "description": {"ar": "دفع مبلغ", "fr": "Faire un paiement", "en": "Make a payment"},
+        "labels": {
+            "amount.value": {"ar": "المبلغ", "fr": "Montant", "en": "Amount"},
+            "creditor": {"ar": "المستفيد", "fr": "Bénéficiaire", "en": "To"},
+        },
+        "schema": {
+            "type": "object",
+            "properties": {
+                "amount": {
+                    "type": "object",
+                    "properties": {"value": {"type": "string", "pattern": "^[0-9]{1,9}\\.[0-9]{2}$"}, "currency": {"enum": ["XOF", "EUR"]}},
+                    "required": ["value", "currency"],
+                    "additionalProperties": False,
+                },
+                "creditor": {"type": "string", "maxLength": 200},
+                "urgent": {"type": "boolean"},
+                "references": {"type": "array", "items": {"type": "string"}, "maxItems": 5},
+            },
+            "required": ["amount", "creditor"],
+            "additionalProperties": False,
+        },
     },
 ]  # fmt: skip
 
@@ -125,6 +152,7 @@ def fill() -> None:
     from iam.lifecycle import admit_from_directory
     from iam.oauth import keyring
     from iam.oauth.clients import apply_all
+    from iam.oauth.detail_types import apply_types
 
     now = datetime.now(UTC)
 
@@ -152,6 +180,8 @@ def fill() -> None:
     GroupMapping.objects.create(source=SOURCE, group="staff", role=staff)
     GroupMapping.objects.create(source=SOURCE, group="payers", role=payer)
     keyring.ensure(now, "system:test")
+    apply_all([client for client in CLIENTS if client.get("resource_server")], now, "system:test")
+    apply_types(DETAIL_TYPES, now, "system:test")
     apply_all(CLIENTS, now, "system:test")
     for person in PEOPLE:
         if person.totp:

@@ -9,7 +9,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from iam.errors import IAMError
-from iam.management import invitations, refusals
+from iam.management import detail_types, invitations, refusals
 from iam.oauth.clients import Applied, apply_all, describe, lacks
 from iam.oauth.models import Client
 from iam.oauth.protocol.fields import MetadataError
@@ -54,6 +54,7 @@ class Command(BaseCommand):
         ended.add_argument("client_id")
         invitations.add_arguments(actions)
         refusals.add_arguments(actions)
+        detail_types.add_arguments(actions)
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Run one action."""
@@ -74,6 +75,8 @@ class Command(BaseCommand):
                 self.stdout.write(f"{options['client_id']}: the old secret has ended")
             case refusals.ACTION:
                 refusals.handle(options, self.stdout)
+            case "detail-type":
+                detail_types.handle(options, self.stdout)
             case action if action in invitations.ACTIONS:
                 invitations.handle(action, options, self.stdout)
 

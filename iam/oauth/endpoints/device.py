@@ -5,7 +5,6 @@ from datetime import datetime
 from urllib.parse import urlencode
 from uuid import uuid4
 
-from iam.oauth import issuance
 from iam.oauth.grants.code import code_digest
 from iam.oauth.ports import DeviceRequest, State
 from iam.oauth.protocol.asked import Asked
@@ -22,6 +21,7 @@ from iam.oauth.protocol.device import (
 from iam.oauth.protocol.errors import OAuthError
 from iam.oauth.protocol.messages import ClientFacts, Request, Response, json_response
 
+from .asked import asked_in
 from .clients import authenticated_client, refusals_recorded
 
 # Two of 2^34 codes alike is a rare day; three times in a row is none.
@@ -38,8 +38,13 @@ def device_authorization(request: Request, state: State, now: datetime) -> Respo
         form.require_clean()
         if GRANT_TYPE not in client.grant_types:
             raise OAuthError("unauthorized_client", "This client may not use the device grant.")
-        scopes = check_scopes(form.get("scope"), client, lambda scope: _is_known(state, scope))
-        asked = Asked(resources=issuance.resources_asked(state, client, form, scopes))
+        scopes = check_scopes(
+            form.get("scope"),
+            client,
+            lambda scope: _is_known(state, scope),
+            optional="authorization_details" in form,
+        )
+        asked = asked_in(form, client, scopes, state)
         device_code, user_code = _store(request, state, client, scopes, asked, now)
     address = state.issuer + VERIFICATION_PATH
     return json_response(

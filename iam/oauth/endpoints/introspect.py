@@ -63,12 +63,14 @@ def _refresh_answer(state: State, token: str, asker: ClientFacts, now: datetime)
         clearance = issuance.clear_person(state, asker, session, family.scopes, now, family.asked)
     except OAuthError:
         return None
+    details = clearance.asked.authorization_details
     return {
         "active": True,
         **({"cnf": dict(family.asked.cnf)} if family.asked.cnf else {}),
         "iss": state.issuer,
         "client_id": asker.client_id,
         "sub": issuance.subject_for(state, asker, family.sub),
-        "scope": " ".join(clearance.scopes),
+        **({"scope": " ".join(clearance.scopes)} if clearance.scopes else {}),
+        **({"authorization_details": list(details)} if details else {}),
         "exp": seconds(family.expires_at),
     }

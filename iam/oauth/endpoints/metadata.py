@@ -33,11 +33,7 @@ def jwks(request: Request, state: State, now: datetime) -> Response:
 
 def _discovery(state: State) -> Response:
     described = build_metadata(
-        state.issuer,
-        state.owned_scopes(),
-        state.client_auth_methods(),
-        has_certificates=state.has_certificates,
-        certificate_address=state.certificate_address,
+        state.issuer, state.owned_scopes(), state.client_auth_methods(), state.detail_types()
     )
     return json_response(200, described, METADATA_CACHE)
 

@@ -3,6 +3,7 @@
 import secrets
 from dataclasses import replace
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from iam.oauth import issuance
@@ -27,7 +28,7 @@ def first_tokens(
 ) -> Response:
     """Return what a code that was just consumed is worth: its session is held, its person passes the gate again.
 
-    Raises: OAuthError invalid_grant, invalid_target.
+    Raises: OAuthError invalid_grant, invalid_target, invalid_authorization_details.
     """
     session = state.store.hold_session(facts.session_id, now)
     try:
@@ -55,6 +56,14 @@ def first_tokens(
     )
 
 
+def carried(to: issuance.Address) -> dict[str, Any]:  # Any: JSON
+    """Return what an answer says of the access token in it. Spec: RFC 6749 §5.1, RFC 9396 §7."""
+    answer: dict[str, Any] = {"scope": " ".join(to.scopes)} if to.scopes else {}
+    if to.details:
+        answer["authorization_details"] = list(to.details)
+    return answer
+
+
 def token_answer(
     request: Request,
     state: State,
@@ -73,11 +82,11 @@ def token_answer(
         raise ValueError("tokens of a person need a person")
     sid = state.store.sid(session.id, client, clearance.at)
     token, life = issuance.access_token(state, clearance, family_id.hex, sender, sid, context)
-    answer: dict[str, str | int] = {
+    answer: dict[str, Any] = {
         "access_token": token,
         "token_type": sender.token_type,
         "expires_in": life,
-        "scope": " ".join(issuance.address(state, clearance).scopes),
+        **carried(issuance.address(state, clearance)),
     }
     if "openid" in clearance.scopes:
         answer["id_token"] = issuance.id_token(state, clearance, context, sid, nonce, token)

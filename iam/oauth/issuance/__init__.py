@@ -1,6 +1,6 @@
 """The one gate (`gate.py`) and what leaves through it (`documents.py`)."""
 
-from .address import Address, address, resources_asked, restricted
+from .address import Address, address, detail_audience, details_asked, resources_asked, restricted
 from .answers import signed_response
 from .documents import (
     access_token,
@@ -43,6 +43,8 @@ __all__ = [
     "clear_machine",
     "clear_person",
     "client_named_by",
+    "detail_audience",
+    "details_asked",
     "id_token",
     "introspection",
     "known_bearer",

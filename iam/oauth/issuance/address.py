@@ -1,14 +1,15 @@
-"""For whom a token is, and what of a grant it may carry there. Spec: RFC 8707 §2.2, RFC 9068 §3, §5."""
+"""For whom a token is, and what of a grant it may carry there. Spec: RFC 8707 §2.2, RFC 9068 §3, §5, RFC 9396 §7, §9."""
 
 from dataclasses import dataclass, replace
 
 from iam.oauth.ports import State
 from iam.oauth.protocol.audience import audience_of, check_resources, scopes_for
+from iam.oauth.protocol.authorization_details import Detail, check_details, narrowed_details
 from iam.oauth.protocol.errors import OAuthError
 from iam.oauth.protocol.messages import ClientFacts
 from iam.oauth.protocol.parameters import Parameters
 
-from .gate import Clearance
+from .gate import Clearance, reached_servers
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +18,7 @@ class Address:
 
     aud: tuple[str, ...]
     scopes: tuple[str, ...]
+    details: tuple[Detail, ...]
     applications: frozenset[str]
 
 
@@ -24,24 +26,41 @@ def address(state: State, clearance: Clearance) -> Address:
     """Return where the token of a clearance goes.
 
     To the resources that were named, and then with nothing but what belongs to them. If none was named: to the
-    resource servers whose scopes it carries, and to ourselves when it opens userinfo. A token that opens nothing at
-    all is addressed to us, so that nobody else can take it for theirs.
+    resource servers whose scopes and details it carries, and to ourselves when it opens userinfo. A token that opens
+    nothing at all is addressed to us, so that nobody else can take it for theirs.
     """
-    named, scopes = clearance.asked.resources, clearance.scopes
+    named, scopes, details = (
+        clearance.asked.resources,
+        clearance.scopes,
+        clearance.asked.authorization_details,
+    )
     if not named:
-        aud = _audiences(state, scopes)
-        return Address(aud, scopes, _applications(state, aud))
+        aud = _audiences(state, scopes, details)
+        return Address(aud, scopes, details, _applications(state, aud))
     carried = frozenset(
         scope for name in named for scope in scopes_for(name, scopes, state.scope_owner, state.issuer)
     )
-    return Address(named, tuple(s for s in scopes if s in carried), _applications(state, named))
+    return Address(
+        named,
+        tuple(scope for scope in scopes if scope in carried),
+        tuple(detail for detail in details if detail_audience(state, detail) in named),
+        _applications(state, named),
+    )
 
 
-def _audiences(state: State, scopes: tuple[str, ...]) -> tuple[str, ...]:
-    names = sorted({audience_of(owner) for scope in scopes if (owner := state.scope_owner(scope))})
+def detail_audience(state: State, detail: Detail) -> str:
+    """Return for which resource server a detail is, "" when its type is gone."""
+    found = state.detail_type(detail["type"])
+    return audience_of(found.owner) if found else ""
+
+
+def _audiences(state: State, scopes: tuple[str, ...], details: tuple[Detail, ...]) -> tuple[str, ...]:
+    owners = (state.scope_owner(scope) for scope in scopes)
+    names = {audience_of(owner) for owner in owners if owner}
+    names |= {name for detail in details if (name := detail_audience(state, detail))}
     if "openid" in scopes or not names:
-        names.append(state.issuer)
-    return tuple(names)
+        return (*sorted(names), state.issuer)
+    return tuple(sorted(names))
 
 
 def _applications(state: State, audiences: tuple[str, ...]) -> frozenset[str]:
@@ -50,37 +69,59 @@ def _applications(state: State, audiences: tuple[str, ...]) -> frozenset[str]:
 
 
 def resources_asked(
-    state: State, client: ClientFacts, parameters: Parameters, scopes: tuple[str, ...]
+    state: State,
+    client: ClientFacts,
+    parameters: Parameters,
+    scopes: tuple[str, ...],
+    details: tuple[Detail, ...] = (),
 ) -> tuple[str, ...]:
     """Return the audiences that a request names, for each of which it asks something.
 
     Raises: OAuthError invalid_target. Spec: RFC 8707 §2.1.
     """
+    values = parameters.every("resource")
+    if not values:
+        return ()
     names = check_resources(
-        parameters.every("resource"), client, state.resource_server, state.scope_owner, state.issuer
+        values, client, state.resource_server, reached_servers(state, client), state.issuer
     )
     for name in names:
-        _require_use(state, name, scopes)
+        _require_use(state, name, scopes, details)
     return names
 
 
-def _require_use(state: State, name: str, scopes: tuple[str, ...]) -> None:
+def _require_use(state: State, name: str, scopes: tuple[str, ...], details: tuple[Detail, ...]) -> None:
     """Whoever reads a token learns who the person is: nobody may for whom nothing else was asked."""
-    if not scopes_for(name, scopes, state.scope_owner, state.issuer):
+    if scopes_for(name, scopes, state.scope_owner, state.issuer):
+        return
+    if not any(detail_audience(state, detail) == name for detail in details):
         raise OAuthError(
-            "invalid_target", "No scope of this resource was asked for.", reason="resource_without_scope"
+            "invalid_target", "Nothing of this resource was asked for.", reason="resource_without_scope"
         )
 
 
-def restricted(state: State, clearance: Clearance, form: Parameters) -> Clearance:
-    """Return the clearance for the resources alone that a token request names, of those granted.
+def details_asked(state: State, client: ClientFacts, parameters: Parameters) -> tuple[Detail, ...]:
+    """Return the authorization details that a request asks for.
 
-    Raises: OAuthError invalid_target. Spec: RFC 8707 §2.2.
+    Raises: OAuthError invalid_authorization_details. Spec: RFC 9396 §5.
     """
-    names = resources_asked(state, clearance.client, form, clearance.scopes)
-    if not names:
+    return check_details(parameters.get("authorization_details"), client, state.detail_type)
+
+
+def restricted(state: State, clearance: Clearance, form: Parameters) -> Clearance:
+    """Return the clearance for what a token request names alone: resources and details, of those granted.
+
+    Raises: OAuthError invalid_target, invalid_authorization_details. Spec: RFC 8707 §2.2, RFC 9396 §6.
+    """
+    if "resource" not in form and "authorization_details" not in form:
         return clearance
-    granted = clearance.asked.resources or _audiences(state, clearance.scopes)
-    if not set(names) <= set(granted):
+    granted = clearance.asked
+    details = granted.authorization_details
+    if "authorization_details" in form:
+        details = narrowed_details(details, form["authorization_details"])
+    resources = resources_asked(state, clearance.client, form, clearance.scopes, details)
+    may_be = granted.resources or _audiences(state, clearance.scopes, granted.authorization_details)
+    if not set(resources) <= set(may_be):
         raise OAuthError("invalid_target", "This resource was not granted.", reason="resource_widened")
-    return replace(clearance, asked=replace(clearance.asked, resources=names))
+    asked = replace(granted, resources=resources or granted.resources, authorization_details=details)
+    return replace(clearance, asked=asked)

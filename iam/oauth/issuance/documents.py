@@ -11,6 +11,7 @@ from uuid import UUID
 from iam.oauth.ports import Context, PersonFacts, State
 from iam.oauth.protocol import opaque_tokens
 from iam.oauth.protocol.audience import audience_of
+from iam.oauth.protocol.authorization_details import Detail
 from iam.oauth.protocol.binding import Binding
 from iam.oauth.protocol.claims import (
     ACCESS_TOKEN_LIFE,
@@ -32,7 +33,7 @@ from iam.oauth.protocol.errors import OAuthError
 from iam.oauth.protocol.logout_token import LOGOUT_TOKEN_TYP, build_logout_claims
 from iam.oauth.protocol.messages import AuthorizationRequest, ClientFacts
 
-from .address import address
+from .address import address, detail_audience
 from .gate import BearerToken, Clearance, Ending, require_binding, subject_for
 from .sealing import sealed_token
 
@@ -96,7 +97,8 @@ def access_token(
         "sub": subject_for(state, client, clearance.person.sub) if clearance.person else client.client_id,
         "aud": list(to.aud),
         "client_id": client.client_id,
-        "scope": " ".join(to.scopes),
+        **({"scope": " ".join(to.scopes)} if to.scopes else {}),
+        **({"authorization_details": list(to.details)} if to.details else {}),
         "iat": seconds(now),
         "exp": seconds(end),
         "jti": f"{family}.{secrets.token_urlsafe(12)}",
@@ -210,6 +212,9 @@ def introspection(
         "act",
     )
     answer = {name: claims[name] for name in kept if name in claims}
+    details = _details_for(state, bearer, asker)
+    if details:
+        answer["authorization_details"] = details
     if clearance.person is not None:
         answer["sub"] = subject_for(state, asker, clearance.person.sub)  # as the asker knows the person
     return {
@@ -218,6 +223,17 @@ def introspection(
         **answer,
         **access_claims(clearance.access, _own_application(asker)),
     }
+
+
+def _details_for(state: State, bearer: BearerToken, asker: ClientFacts) -> list[Detail]:
+    """Return the details of a token that are the asker's: the client's own all, a resource server's its types'.
+
+    Spec: RFC 9396 §9.2.
+    """
+    details: list[Detail] = bearer.claims.get("authorization_details", [])
+    if asker.pk == bearer.clearance.client.pk:
+        return details
+    return [detail for detail in details if detail_audience(state, detail) == audience_of(asker)]
 
 
 def _describe(

@@ -100,14 +100,30 @@ def refuse_unless_registered(state: State, client: ClientFacts, asked: Asked) ->
 
     Raises: OAuthError access_denied.
     """
+    reached = reached_servers(state, client) if asked.resources else frozenset()
     for name in asked.resources:
         server = state.resource_server(name)
-        if name != state.issuer and (server is None or not may_name(client, server, state.scope_owner)):
+        if name != state.issuer and (server is None or not may_name(client, server, reached)):
             raise OAuthError(
                 "access_denied",
                 "A resource is no longer registered for this client.",
                 reason="resource_not_allowed",
             )
+    for detail in asked.authorization_details:
+        name = detail["type"]
+        if name not in client.options.authorization_details_types or state.detail_type(name) is None:
+            raise OAuthError(
+                "access_denied",
+                "A type of authorization details is no longer registered for this client.",
+                reason="detail_type_not_allowed",
+            )
+
+
+def reached_servers(state: State, client: ClientFacts) -> frozenset[int]:
+    """Return the resource servers that own a scope or a type of authorization details registered for a client."""
+    owners = [state.scope_owner(scope) for scope in client.scopes]
+    types = [state.detail_type(name) for name in client.options.authorization_details_types]
+    return frozenset(owner.pk for owner in owners if owner) | {found.owner.pk for found in types if found}
 
 
 def refuse_unless_admitted(standing: Standing, session: SessionFacts) -> None:

@@ -26,11 +26,11 @@ def audience_of(server: ClientFacts) -> str:
 
 
 def check_resources(
-    values: tuple[str, ...], client: ClientFacts, find: FindServer, owner: FindOwner, issuer: str
+    values: tuple[str, ...], client: ClientFacts, find: FindServer, reached: frozenset[int], issuer: str
 ) -> tuple[str, ...]:
     """Return the audiences that `resource` names, each once, in order; () when it was not sent.
 
-    In: `find` finds a resource server by its audience, `owner` by a scope.
+    In: `find` finds a resource server by its audience; `reached` as in `may_name`.
     Raises: OAuthError invalid_target. What does not exist and what this client may not name look the same.
     Spec: RFC 8707 §2.
     """
@@ -38,28 +38,31 @@ def check_resources(
         raise OAuthError(
             "invalid_target", f"At most {RESOURCES_COUNT_MAX} resources.", reason="resource_count"
         )
-    return tuple(dict.fromkeys(_audience(value, client, find, owner, issuer) for value in values))
+    return tuple(dict.fromkeys(_audience(value, client, find, reached, issuer) for value in values))
 
 
-def _audience(value: str, client: ClientFacts, find: FindServer, owner: FindOwner, issuer: str) -> str:
+def _audience(value: str, client: ClientFacts, find: FindServer, reached: frozenset[int], issuer: str) -> str:
     problem = problem_with_resource(value)
     if problem:
         raise OAuthError("invalid_target", f"resource {problem}.", reason="resource_malformed")
     if value in {issuer + path for path in RESOURCES}:
         return issuer
     server = find(value)
-    if server is None or not may_name(client, server, owner):
+    if server is None or not may_name(client, server, reached):
         raise OAuthError(
             "invalid_target", "This client may not ask for a token for this resource.", reason="resource"
         )
     return value
 
 
-def may_name(client: ClientFacts, server: ClientFacts, owner: FindOwner) -> bool:
-    """Say whether a client may name a resource server: one on its list, or without a list one that owns a scope of it."""
+def may_name(client: ClientFacts, server: ClientFacts, reached: frozenset[int]) -> bool:
+    """Say whether a client may name a resource server: one on its list, or without a list one that it reaches.
+
+    In: `reached` the servers (`pk`) that own a scope, or a type of authorization details, registered for the client.
+    """
     if client.options.resources:
         return server.client_id in client.options.resources
-    return any((found := owner(scope)) is not None and found.pk == server.pk for scope in client.scopes)
+    return server.pk in reached
 
 
 def scopes_for(audience: str, scopes: tuple[str, ...], owner: FindOwner, issuer: str) -> tuple[str, ...]:

@@ -130,7 +130,9 @@ def check_request(
     return AuthorizationRequest(
         client_id=client.client_id,
         redirect_uri=target.redirect_uri,
-        scopes=check_scopes(parameters.get("scope"), client, known_scope),
+        scopes=check_scopes(
+            parameters.get("scope"), client, known_scope, optional="authorization_details" in parameters
+        ),
         started_at=now,
         code_challenge=check_challenge(
             parameters.get("code_challenge"), parameters.get("code_challenge_method")
@@ -148,14 +150,17 @@ def check_request(
 
 
 def check_scopes(
-    text: str | None, client: ClientFacts, known_scope: Callable[[str], bool]
+    text: str | None, client: ClientFacts, known_scope: Callable[[str], bool], *, optional: bool = False
 ) -> tuple[str, ...]:
     """Return the scopes asked for, all of which exist and are registered for the client.
 
-    Raises: OAuthError invalid_scope. Spec: RFC 6749 §3.3.
+    In: `optional` says that something else is asked for, so that no scope need be.
+    Raises: OAuthError invalid_scope. Spec: RFC 6749 §3.3, RFC 9396 §3.
     """
     scopes = words(text or "")
-    if not granted_scopes(scopes):  # a token for nothing would still say who the person is, unasked
+    if not optional and not granted_scopes(
+        scopes
+    ):  # a token for nothing would still say who the person is, unasked
         raise OAuthError("invalid_scope", "scope is missing.", reason="scope_missing")
     for scope in scopes:
         if not known_scope(scope):

@@ -33,7 +33,7 @@ def read_json(text: str, *, size_max: int, depth_max: int) -> Any:  # Any: JSON
         raise
     except (ValueError, RecursionError) as problem:
         raise BadJSON("is not JSON") from problem
-    _check(value, depth_max)
+    require_bounds(value, depth_max)
     return value
 
 
@@ -66,8 +66,11 @@ def _whole(text: str) -> int:
     return number or 0
 
 
-def _check(value: Any, depth_max: int) -> None:  # Any: JSON
-    """Walk level by level, so that the depth of what was sent is never the depth of our stack."""
+def require_bounds(value: Any, depth_max: int) -> None:  # Any: JSON
+    """Refuse a value that is nested too deep or has text that cannot be kept. Raises: BadJSON.
+
+    It walks level by level, so that the depth of what was sent is never the depth of our stack.
+    """
     level = [value]
     for _ in range(depth_max):
         level = [inner for outer in level for inner in _inside(outer)]

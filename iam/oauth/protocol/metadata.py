@@ -16,17 +16,9 @@ from .levels import REACHABLE
 from .messages import ResponseMode
 from .options import CONTENT_ENCRYPTIONS, ENCRYPTION_ALGORITHMS, SUBJECT_TYPES
 from .resources import RESOURCES
-from .trusted_issuers import GRANT_TYPE as JWT_BEARER
 
 PROMPTS = ("none", "login", "consent", "select_account")
-GRANT_TYPES = (
-    "authorization_code",
-    "refresh_token",
-    "client_credentials",
-    DEVICE_CODE,
-    TOKEN_EXCHANGE,
-    JWT_BEARER,
-)
+GRANT_TYPES = ("authorization_code", "refresh_token", "client_credentials", DEVICE_CODE, TOKEN_EXCHANGE)
 ENDPOINTS = {
     "authorization_endpoint": "/authorize",
     "pushed_authorization_request_endpoint": "/par",
@@ -42,27 +34,17 @@ ENDPOINTS = {
 LANGUAGES = ("ar", "fr", "en")
 
 
-# What a client calls itself, and may be asked for a certificate at. Spec: RFC 8705 §5.
-_CALLED_BY_CLIENTS = (
-    "pushed_authorization_request_endpoint", "token_endpoint", "device_authorization_endpoint", "userinfo_endpoint",
-    "introspection_endpoint", "revocation_endpoint",
-)  # fmt: skip
-
-
 def build_metadata(
     issuer: str,
     owned_scopes: frozenset[str],
     auth_methods: Sequence[str] = METHODS,
-    *,
-    has_certificates: bool = False,
-    certificate_address: str = "",
+    detail_types: Sequence[str] = (),
 ) -> dict[str, Any]:  # Any: JSON
     """Return the metadata document.
 
-    In: `auth_methods` those ways of client authentication that are switched on; `has_certificates` whether connections
-    can have client certificates, `certificate_address` where alone they have, if that is another address.
+    In: `auth_methods` those ways of client authentication that are switched on; `detail_types` the registered types of
+    authorization details (RFC 9396 §10).
     """
-    aliases = {name: certificate_address + ENDPOINTS[name] for name in _CALLED_BY_CLIENTS}
     confidential = [method for method in auth_methods if method != "none"]
     assertions = list(ALGORITHMS)
     return {
@@ -90,12 +72,12 @@ def build_metadata(
         "code_challenge_methods_supported": ["S256"],
         "authorization_response_iss_parameter_supported": True,
         "dpop_signing_alg_values_supported": list(DPOP_ALGORITHMS),
-        "tls_client_certificate_bound_access_tokens": has_certificates,
-        **({"mtls_endpoint_aliases": aliases} if certificate_address else {}),
+        "tls_client_certificate_bound_access_tokens": True,
         "acr_values_supported": list(REACHABLE),
         "prompt_values_supported": list(PROMPTS),
         "claims_supported": list(SUPPORTED_CLAIMS),
         "claims_parameter_supported": True,
+        **({"authorization_details_types_supported": list(detail_types)} if detail_types else {}),
         "require_pushed_authorization_requests": False,  # a client can be set so, the service asks nobody
         "request_parameter_supported": True,
         "request_object_signing_alg_values_supported": list(ALGORITHMS),

@@ -22,6 +22,7 @@ _GRANT = "invalid_grant"
 _SCOPE = "invalid_scope"
 _TARGET = "invalid_target"
 _DENIED = "access_denied"
+_DETAILS = "invalid_authorization_details"
 _PROOF = "invalid_dpop_proof"
 _TOKEN = "invalid_token"  # noqa: S105 -- an error's name
 _OBJECT = "invalid_request_object"
@@ -124,8 +125,15 @@ _ROWS: Mapping[str, tuple[str, str]] = {
     "resource_malformed": (_TARGET, "resource must be an absolute URI without a fragment."),
     "resource_not_allowed": (_DENIED, "The client may no longer ask for a token for this resource."),
     "resource_widened": (_TARGET, "A refresh cannot name a resource that was not granted."),
-    "resource_without_scope": (_TARGET, "None of the scopes belongs to the resource that was named."),
-    "invalid_authorization_details": ("invalid_authorization_details", "authorization_details does not fit its type."),
+    "resource_without_scope": (_TARGET, "No scope and no detail that was asked for belongs to the resource named."),
+    "invalid_authorization_details": (_DETAILS, "authorization_details does not fit its type."),
+    "details_malformed": (_DETAILS, "authorization_details must be a list of at most 10 objects in 4 KB, each with a type."),
+    "details_type": (_DETAILS, "A type is unknown here, or not among the client's authorization_details_types."),
+    "details_schema": (_DETAILS, "An object does not fit the schema of its type; error_description says where."),
+    "details_deceiving": (_DETAILS, "A text has control signs or marks that turn the direction of writing."),
+    "details_locations": (_DETAILS, "locations must be the resource_uri of the resource server that owns the type."),
+    "details_widened": (_DETAILS, "A token request named details that were not granted exactly so."),
+    "detail_type_not_allowed": (_DENIED, "The client may no longer ask for this type of authorization details."),
     # grants
     "invalid_grant": (_GRANT, "The grant is not, or no longer, good; error_description says why."),
     "unsupported_grant_type": ("unsupported_grant_type", "This grant type is not offered."),
@@ -146,23 +154,6 @@ _ROWS: Mapping[str, tuple[str, str]] = {
     "expired_token": ("expired_token", "The code has expired: begin again."),
     "slow_down": ("slow_down", "The device asks more often than its interval allows."),
     "too_many_waiting": ("temporarily_unavailable", "Too many devices of this client wait at once."),
-    "device_gone": (_DENIED, "The device was answered before, or nobody answered it in time."),
-    "token_kind": (_REQUEST, "Only access tokens are exchanged, for access tokens."),
-    "actor_token": (_REQUEST, "Who acts is the client that authenticates: send no actor_token."),
-    "subject_invalid": (_REQUEST, "The subject token has expired, was revoked, or is not one of this service."),
-    "subject_machine": (_REQUEST, "The subject token is of a machine: use client_credentials."),
-    "subject_foreign": (_REQUEST, "The subject token does not have this client among its audiences."),
-    "exchange_chain": (_REQUEST, "The subject token was exchanged before; token_exchange_depth allows no more."),
-    "exchange_pair": (_TARGET, "The target is not among token_exchange_targets, or not in the subject token's audience."),
-    "target": (_TARGET, "The target is no resource server that this client may name."),
-    "target_missing": (_REQUEST, "Name the target by audience or resource."),
-    "issuer_unknown": (_GRANT, "The assertion's iss is not registered here; `issuer list` shows those that are."),
-    "issuer_keys": (_GRANT, "The issuer's keys cannot be had: check that its jwks_uri answers."),
-    "subject_unknown": (_GRANT, "The issuer may not speak for this client with that sub."),
-    "issuer_life": (_GRANT, "The assertion lives longer than the issuer's max_life allows."),
-    "assertion_used": (_GRANT, "The assertion was used before: get a new one for each request."),
-    "issuer_scope": (_SCOPE, "The issuer may not vouch for this scope."),
-    "no_encryption_key": (_REQUEST, "The client registered no key with which its answer could be encrypted."),
     # keys that must be proved
     "invalid_dpop_proof": (_PROOF, "The DPoP proof cannot be taken."),
     "use_dpop_nonce": ("use_dpop_nonce", "The proof must carry the nonce of the answer's DPoP-Nonce header; then try again."),

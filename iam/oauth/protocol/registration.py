@@ -44,6 +44,7 @@ BUILT_OPTIONS = frozenset(
         "request_object_signing_alg",
         "require_pushed_authorization_requests",
         "require_signed_request_object",
+        "authorization_details_types",
         "resource_uri",
         "resources",
         "rotation_critical",

@@ -21,9 +21,9 @@ from hypothesis import strategies as st
 from iam.accounts import cookies
 from iam.oauth import engine, interactions, state
 from iam.oauth.clients import apply_all
+from iam.oauth.detail_types import apply_types
 from iam.oauth.endpoints.arrival import REQUEST_URI_PREFIX
 from iam.oauth.models import Client, Grant
-from iam.oauth.protocol.client_auth import ASSERTION_TYPE
 from iam.oauth.protocol.messages import (
     Answer,
     ErrorPage,
@@ -34,10 +34,8 @@ from iam.oauth.protocol.messages import (
     ResponseMode,
 )
 from iam.oauth.protocol.resources import RESOURCES, metadata_address
-from tests.proofs import private_key
 
-from .conftest import SECRET, SERVER_SECRET, World, claims_of
-from .test_client_authentication import SIGNER, assertion
+from .conftest import CLIENTS, SECRET, SERVER_SECRET, World, claims_of
 
 pytestmark = pytest.mark.django_db
 
@@ -53,6 +51,7 @@ REGISTERED_ERRORS = frozenset(
         "account_selection_required", "consent_required", "invalid_request_uri", "invalid_request_object",
         "request_not_supported", "request_uri_not_supported", "registration_not_supported",
         "unmet_authentication_requirements", "invalid_dpop_proof", "use_dpop_nonce",
+        "invalid_target", "invalid_authorization_details",
     }
 )  # fmt: skip
 REGISTERED_ADDRESS = re.compile(
@@ -195,7 +194,9 @@ def encoded(pairs: list[tuple[str, str, str]]) -> str:
 def parameters(valid: dict[str, list[str]]) -> st.SearchStrategy[str]:
     """A request that is right but for a few changes, or nothing like one."""
     name = st.one_of(
-        st.sampled_from(sorted(valid)), st.sampled_from(["claims", "resource", "request", ""]), nasty
+        st.sampled_from(sorted(valid)),
+        st.sampled_from(["claims", "resource", "authorization_details", "request", ""]),
+        nasty,
     )
     how = st.sampled_from(["form", "form", "path", "raw"])
     right = st.fixed_dictionaries({key: st.sampled_from(values) for key, values in valid.items()})
@@ -215,16 +216,34 @@ def parameters(valid: dict[str, list[str]]) -> st.SearchStrategy[str]:
 
 verifier = secrets.token_urlsafe(40)
 CHALLENGE = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()
+CLAIMS = [
+    "{}", '{"id_token":{"acr":{"essential":true,"values":["aal2","phr"]}}}', '{"userinfo":{"office":null,"email":{"essential":true}}}',
+    '{"id_token":{"acr":{"essential":true,"value":"phrh"},"sub":{"value":"x"}}}', '{"userinfo":{"roles":{"value":[1]}}}',
+    '{"id_token":{"acr":{"values":[[]]}}}', '{"userinfo":null,"id_token":{"\\u0000":null}}', "[" * 3000,
+]  # fmt: skip
+DETAILS = [
+    '[{"type":"pay","amount":1}]', '[{"type":"pay","amount":1},{"type":"pay","amount":2}]', '[{"type":"pay"}]', "[]",
+    '[{"type":"pay","amount":1e308}]', '[{"type":"pay","amount":true}]', '[{"type":"pay","amount":1,"x":"\\ud800"}]',
+    '[{"type":"other","amount":1}]', '[{"type":{}}]', '{"type":"pay"}', '[{"a":' * 500,
+]  # fmt: skip
+PAY = {
+    "type": "pay", "resource_server": "fuzzed-ledger", "description": {"ar": "ا", "fr": "F", "en": "E"},
+    "schema": {
+        "type": "object", "properties": {"amount": {"type": "number"}}, "required": ["amount"], "additionalProperties": False,
+    },
+}  # fmt: skip
 AUTHORIZE = {
     "client_id": ["web", "web", "web", "other", "public", "service"],
     "redirect_uri": ["https://web.example/cb", "https://web.example/cb", "https://other.example/cb",
                      "http://127.0.0.1:5000/cb"],
     "response_type": ["code"],
-    "scope": ["openid", "openid roles", "openid roles demo.read", "roles"],
+    "scope": ["openid", "openid roles", "openid roles demo.read", "openid roles", "openid", "roles", ""],
     "state": ["st", ""], "nonce": ["no", ""], "code_challenge": [CHALLENGE], "code_challenge_method": ["S256"],
     "prompt": ["", "", "none", "login", "consent", "login consent"], "max_age": ["", "", "0", "300", "999999999"],
     "acr_values": ["", "aal1", "aal2", "aal2 aal1 other"], "ui_locales": ["", "ar fr-FR", "xx"],
     "request_uri": ["", "", "", "PUSHED", f"{REQUEST_URI_PREFIX}x", "https://web.example/r"],
+    "claims": [*[""] * 16, *CLAIMS], "resource": [*[""] * 9, "urn:fuzz:ledger", "http://localhost:8000", "https://evil.example"],
+    "authorization_details": [*[""] * 30, *DETAILS],
     "login_hint": ["", "amina"], "id_token_hint": ["", "", "HINT"], "response_mode": ["", "", "query", *ResponseMode, "fragment"],
 }  # fmt: skip
 TOKEN = {
@@ -232,9 +251,8 @@ TOKEN = {
     "code": ["CODE", "ac_nothing", ""], "refresh_token": ["REFRESH", ""], "code_verifier": [verifier, ""],
     "redirect_uri": ["https://web.example/cb", ""], "scope": ["", "", "openid", "demo.read", " "],
     "client_id": ["", "", "web", "public"], "client_secret": ["", "", "", SECRET],
-    "client_assertion": ["", "", "", "ASSERTION", "e30.e30.e30"],
-    "client_assertion_type": ["", "", ASSERTION_TYPE, "jwt"],
     "token": ["ACCESS", "REFRESH", "HINT", ""], "token_type_hint": ["", "access_token", "x"],
+    "resource": ["", "", "urn:fuzz:ledger", "http://localhost:8000/userinfo"], "authorization_details": ["", "", *DETAILS],
     "access_token": ["", "ACCESS"], "id_token_hint": ["", "HINT"], "post_logout_redirect_uri": [
         "", "https://web.example/bye"], "state": ["", "st"],
 }  # fmt: skip
@@ -270,11 +288,21 @@ def live(world: World) -> dict[str, str]:
     """Values that are worth something here and now; the requests name them by placeholder."""
     world.sign_in()
     world.verifier = verifier
+    ledger = {
+        "client_id": "fuzzed-ledger", "client_secret": SERVER_SECRET, "grant_types": ["client_credentials"],
+        "resource_server": ["ledger.read"], "resource_uri": "urn:fuzz:ledger",
+    }  # fmt: skip
+    apply_all([ledger], world.now, "system:test")
+    apply_types([PAY], world.now, "system:test")
+    apply_all(
+        [{**usual, "authorization_details_types": ["pay"]} for usual in CLIENTS if "scope" in usual],
+        world.now,
+        "system:test",
+    )
     tokens = world.tokens(scope="openid roles demo.read")
-    apply_all([SIGNER], world.now, "system:test")
     return {
         "CODE": world.code(), "REFRESH": tokens["refresh_token"], "ACCESS": tokens["access_token"],
-        "ASSERTION": assertion(world), "HINT": tokens["id_token"], "COOKIE": world.cookie, "PUSHED": world.pushed(),
+        "HINT": tokens["id_token"], "COOKIE": world.cookie, "PUSHED": world.pushed(),
     }  # fmt: skip
 
 
@@ -377,49 +405,6 @@ def test_fuzz_pushed_request_is_refused_at_once_or_works_once(world: World, live
     assert worked > 5
 
 
-json_values = st.one_of(
-    nasty, st.integers(), st.booleans(), st.none(), st.floats(), st.lists(nasty, max_size=2),
-    st.dictionaries(nasty, nasty, max_size=2),
-)  # fmt: skip
-CLIENT_KEY = private_key("ES256", "fuzz")
-
-
-def test_fuzz_signed_request_object_answers_by_the_rules(world: World, live: dict[str, str]) -> None:
-    Client.objects.filter(client_id="web").update(client_jwks={"keys": [CLIENT_KEY.jwk()]})
-    ask = asker(world, live)
-    at, kinds = int(world.now.timestamp()), set()
-    right = st.fixed_dictionaries({name: st.sampled_from(values) for name, values in AUTHORIZE.items()})
-    names = st.sampled_from([*AUTHORIZE, "iss", "aud", "exp", "nbf", "claims", "resource", "request"]) | nasty
-
-    @bounded
-    @given(right, st.dictionaries(names, json_values, max_size=2), st.booleans(), browsers)
-    def run(wanted: dict[str, str], changes: dict[str, Any], pushed: bool, browser: dict[str, str]) -> None:
-        wanted = {name: value for name, value in wanted.items() if value not in {"", "HINT"}}
-        wanted.pop("request_uri", None)
-        envelope = {"iss": "web", "aud": "http://localhost:8000", "exp": at + 60, "client_id": "web"}
-        try:
-            token = CLIENT_KEY.sign("JWT", {**wanted, **envelope, **changes})
-        except UnicodeEncodeError:  # a lone surrogate cannot be written
-            return
-        query = urlencode({"client_id": "web", "request": token})
-        if pushed:
-            answer = ask(
-                Request(
-                    "POST",
-                    "/par",
-                    body=query.encode(),
-                    content_type=FORM,
-                    authorization=basic(f"web:{SECRET}"),
-                )
-            )
-        else:
-            answer = ask(Request("GET", "/authorize", query=query, cookies=browser))
-        kinds.add((type(answer), pushed))
-
-    run()
-    assert {(Response, True), (Response, False), (ErrorPage, False), (Interaction, False)} <= kinds
-
-
 @pytest.mark.parametrize("path", ["/token", "/introspect", "/revoke", "/userinfo", "/logout", "/par"])
 def test_fuzz_endpoint_answers_by_the_rules(path: str, world: World, live: dict[str, str]) -> None:
     ask = asker(world, live)
@@ -444,7 +429,7 @@ def test_fuzz_any_bytes_to_any_endpoint_answer_by_the_rules(world: World, live: 
 
     @bounded
     @given(
-        st.sampled_from([*sorted(engine.ENDPOINTS), *(f"{before}web" for before in engine.NAMED)]), methods, st.text(max_size=60), st.binary(max_size=60),
+        st.sampled_from(sorted(engine.ENDPOINTS)), methods, st.text(max_size=60), st.binary(max_size=60),
         content_types, authorizations, browsers,
     )  # fmt: skip
     def run(
