@@ -51,6 +51,25 @@ def issuer(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:  # Any: Djang
     return found
 
 
+@register(Tags.security)
+def certificate_address(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """Judge the second address, at which connections have client certificates. Spec: RFC 8705 §5."""
+    address = settings.IAM_CLIENT_CERTIFICATE_ADDRESS
+    if not address:
+        return []
+    parts = urlsplit(address)
+    wrong = ""
+    if parts.scheme != "https" or not parts.hostname or parts.path or parts.query or parts.fragment:
+        wrong = "IAM_CLIENT_CERTIFICATE_ADDRESS is not https://HOST."
+    elif not settings.IAM_TRUSTED_PROXIES:
+        wrong = "IAM_CLIENT_CERTIFICATE_ADDRESS is set, but no proxy hands certificates on."
+    if not wrong:
+        return []
+    return [
+        Error(wrong, hint="Set IAM_TRUSTED_PROXIES too, or neither. See docs/settings.md.", id="iam.E014")
+    ]
+
+
 def _is_address(host: str) -> bool:
     try:
         ipaddress.ip_address(host)

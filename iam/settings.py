@@ -56,6 +56,7 @@ class Environment(BaseSettings):
     pkcs11_pin: SecretStr = SecretStr("")
     trusted_proxies: Annotated[tuple[str, ...], NoDecode] = ()
     client_certificate_ca_file: str = ""
+    client_certificate_address: str = ""
     client_certificate_header: str = Field(default="Client-Cert", pattern=r"^[A-Za-z0-9-]{1,64}$")
     throttle_exempt_networks: Annotated[tuple[str, ...], NoDecode] = ()
     outbound_allow: Annotated[tuple[str, ...], NoDecode] = ()
@@ -154,6 +155,7 @@ IAM_THROTTLE_EXEMPT_NETWORKS = tuple(
 IAM_CLIENT_CERTIFICATE_CA_FILE = IAM.client_certificate_ca_file
 IAM_OUTBOUND_ALLOW = IAM.outbound_allow
 IAM_OUTBOUND_CA_FILE = IAM.outbound_ca_file
+IAM_CLIENT_CERTIFICATE_ADDRESS = IAM.client_certificate_address.rstrip("/")
 IAM_SESSION_HOURS = IAM.session_hours
 IAM_SESSION_IDLE_MINUTES = IAM.session_idle_minutes
 
@@ -162,6 +164,7 @@ DEBUG = False
 ALLOWED_HOSTS = [
     host for host in {_issuer.hostname or "", "testserver" if IAM_MODE == Mode.TEST else ""} if host
 ]
+ALLOWED_HOSTS += [host for host in [urlsplit(IAM_CLIENT_CERTIFICATE_ADDRESS).hostname] if host]
 if _issuer.hostname == "localhost":  # the same machine by its other names, for health checks and scripts
     ALLOWED_HOSTS += ["127.0.0.1", "[::1]"]
 ROOT_URLCONF = "iam.urls"

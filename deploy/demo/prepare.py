@@ -59,6 +59,8 @@ def build_clients(given: dict[str, Any], port: int) -> list[dict[str, Any]]:  # 
                 "redirect_uris": [f"http://localhost:{port + offset}/callback"],
                 "post_logout_redirect_uris": [f"http://localhost:{port + offset}/"],
                 "initiate_login_uri": f"http://localhost:{port + offset}/login",
+                "backchannel_logout_uri": f"http://127.0.0.1:{port + offset}/backchannel-logout",
+                "backchannel_logout_session_required": True,
                 "grant_types": ["authorization_code", "refresh_token"], "scope": person + more,
                 "application": name, "trusted": True,
             }

@@ -1,4 +1,4 @@
-"""`make run`: a real directory, the service, its housekeeping and two applications, in the foreground.
+"""`make run`: a real directory, the service, what works beside it, and two applications, in the foreground.
 
 Everything it writes is in `var/`. It ends with status 0 when it is asked to (SIGINT, SIGTERM, SIGHUP), having
 stopped all that it started, and with another status and one sentence when something is wrong.
@@ -234,12 +234,13 @@ def prepare_database(supervisor: Supervisor, port: int) -> None:
 
 
 def start_everything(supervisor: Supervisor, port: int, given: dict[str, Any]) -> None:
-    """Start the service, its housekeeping and the applications, and wait until all of them answer."""
+    """Start the service, its deliveries and housekeeping, and the applications; wait until all of them answer."""
     issuer = supervisor.environment["IAM_ISSUER"]
     supervisor.start(
         "service", BIN / "granian", "--interface", "wsgi", "--host", "127.0.0.1", "--port", str(port),
         "--workers", "2", "--blocking-threads", "8", "--no-access-log", "iam.wsgi:application",
     )  # fmt: skip
+    supervisor.start("deliver", sys.executable, "manage.py", "deliver")
     supervisor.start("housekeeping", sys.executable, "manage.py", "housekeeping", "--every", "60")
     clients = {
         client["client_id"]: client

@@ -62,6 +62,7 @@ class Action(StrEnum):
     INVITATION_CREATE = "administrator:invitation:create"
     INVITATION_END = "administrator:invitation:end"
     SECRET_ROTATE = "administrator:secret:rotate"
+    ISSUER_CHANGE = "administrator:issuer:change"
     KEY_CREATE = "administrator:key:create"
     KEY_ACTIVATE = "administrator:key:activate"
     KEY_REPLACE = "administrator:key:replace"

@@ -28,6 +28,8 @@ from .state import DatabaseState
 
 logger = logging.getLogger("iam.backchannel")
 
+# Longer than a page may wait, because nobody does: a busy application may take its time to end a session.
+SEND_SECONDS = 5.0
 THREADS = 8
 PER_CLIENT = 2
 # How long after an end the first attempt begins at the latest, when a thread is free; ten seconds are promised.
@@ -38,8 +40,9 @@ STOP_SECONDS = 3.0
 TELL_OWNER_AFTER = 5
 ACTOR = "system:deliver"
 
-# What sends: an address and a form go in, the answer's status comes out. Raises: outbound.Refused.
-Send = Callable[[str, Mapping[str, str]], int]
+# What sends: an address, a form and the seconds that it may take go in, the answer's status comes out.
+# Raises: outbound.Refused.
+Send = Callable[[str, Mapping[str, str], float], int]
 
 
 # -- one delivery -----------------------------------------------------------------------------------------------
@@ -82,7 +85,7 @@ def _attempt(
     except LookupError:
         return "no_key"
     try:
-        status = send(client.options.backchannel_logout_uri, {"logout_token": token})
+        status = send(client.options.backchannel_logout_uri, {"logout_token": token}, SEND_SECONDS)
     except outbound.Refused as problem:
         return problem.reason
     # 204 is what some frameworks make of an empty 200 (§2.8). Anything else, a redirect too, is a refusal.

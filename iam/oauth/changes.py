@@ -21,6 +21,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 logger = logging.getLogger(__name__)
 
 CHANNEL = "iam_changes"
+LISTENER_NAME = "iam listener"  # as an operator sees it among the database's connections
 # The listener asks for a sign of life this often; without one for LOST_SECONDS nothing is believed to be fresh.
 HEARTBEAT_SECONDS = 0.5
 LOST_SECONDS = 2.0
@@ -65,8 +66,10 @@ _FUNCTION = f"""
 CREATE OR REPLACE FUNCTION iam_tell() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
     changed jsonb := CASE WHEN TG_OP = 'DELETE' THEN to_jsonb(OLD) ELSE to_jsonb(NEW) END;
+    key text := COALESCE(changed ->> TG_ARGV[1], '');
 BEGIN
-    PERFORM pg_notify('{CHANNEL}', TG_ARGV[0] || COALESCE(replace(changed ->> TG_ARGV[1], '-', ''), ''));
+    -- A UUID is named by its 32 digits, as Python does; a token's own name may have a hyphen.
+    PERFORM pg_notify('{CHANNEL}', TG_ARGV[0] || CASE TG_ARGV[0] WHEN 't' THEN key ELSE replace(key, '-', '') END);
     RETURN NULL;
 END $$
 """
@@ -145,6 +148,7 @@ class Listener(threading.Thread):
         own.connect()
         raw: psycopg.Connection[Any] = own.connection
         try:
+            raw.execute(f"SET application_name = '{LISTENER_NAME}'")
             raw.execute(f"LISTEN {CHANNEL}")
             self._forget(EVERYTHING)
             while True:

@@ -1,4 +1,4 @@
-"""Public keys of clients that publish them at an address (`jwks_uri`): read, remembered, read again.
+"""Public keys of clients, and of issuers that we trust, that publish them at an address (`jwks_uri`): read, remembered, read again.
 
 | what | bound |
 |---|---|
@@ -117,7 +117,12 @@ _sets = KeySets()
 
 def keys_of(client: ClientFacts, kid: str) -> Keys:
     """Return a client's public keys, registered by value or published at its `jwks_uri`."""
-    return _sets.keys(client.jwks_uri, kid) if client.jwks_uri else client.jwks
+    return keys_at(client.jwks, client.jwks_uri, kid)
+
+
+def keys_at(jwks: Keys, jwks_uri: str, kid: str) -> Keys:
+    """Return public keys that are registered by value, or published at an address."""
+    return _sets.keys(jwks_uri, kid) if jwks_uri else jwks
 
 
 def forget() -> None:

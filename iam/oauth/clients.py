@@ -172,6 +172,10 @@ def _check_switched_on(metadata: ClientMetadata) -> None:
     if method not in switched_on_methods():
         needed = "IAM_TRUSTED_PROXIES and, for tls_client_auth, IAM_CLIENT_CERTIFICATE_CA_FILE"
         raise MetadataError(f"token_endpoint_auth_method {method} is switched off here: set {needed}")
+    if metadata.options.tls_client_certificate_bound_access_tokens and not settings.IAM_TRUSTED_PROXIES:
+        raise MetadataError(
+            "tls_client_certificate_bound_access_tokens is switched off here: set IAM_TRUSTED_PROXIES"
+        )
     called = {
         "jwks_uri": metadata.jwks_uri,
         "backchannel_logout_uri": metadata.options.backchannel_logout_uri,

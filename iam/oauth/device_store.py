@@ -28,7 +28,8 @@ _INSERT = f"""
     SELECT %(device)s, %(user_code)s, %(scope)s, {INTERVAL_SECONDS}, %(expires)s, 'authorization-pending',
         %(client_id)s, %(now)s, %(client)s, %(family)s, %(now)s, %(address)s, '', '[]', %(asked)s, 0, %(no)s
     WHERE EXISTS ({ENABLED_CLIENT})
-      AND (SELECT COUNT(*) FROM oauth_devicegrant w WHERE w.application_id = %(client)s AND w.address = %(address)s
+      AND (SELECT COUNT(*) FROM oauth_devicegrant w
+           WHERE w.application_id = %(client)s AND w.address = CAST(%(address)s AS varchar)
            AND w.status = 'authorization-pending' AND w.expires > %(now)s) < {WAITING_MAX}
     ON CONFLICT DO NOTHING
 """

@@ -84,7 +84,9 @@ def handle(request: Request, state: State, now: datetime) -> Answer:
 
     In: `now` aware and UTC. Out: a Response to send as it is, an ErrorPage to render, or an Interaction
     to lead the person through. A refusal is an answer, never an exception: the caller commits what the
-    refusal wrote (a replay's revocation, the audit). Raises: KeyError for a path that is no endpoint.
+    refusal wrote (a replay's revocation, the audit). Raises: KeyError for a path that is no endpoint;
+    SigningUnavailable when nothing can be signed: what was written is to be undone, so that a code is not
+    used up for nothing, and the answer is `unavailable`.
     """
     endpoint = endpoint_for(request.path)
     if endpoint is None:
@@ -94,6 +96,15 @@ def handle(request: Request, state: State, now: datetime) -> Answer:
         nonce = ("DPoP-Nonce", nonce_at(state.nonce_key, now))
         return replace(answer, headers=(*answer.headers, nonce))
     return answer
+
+
+def unavailable(path: str, request_id: str) -> Response | ErrorPage:
+    """Return the answer when no key can sign; it denies, and says that trying again makes sense."""
+    text = "The service cannot sign at present; try again in a few seconds."
+    if path == "/authorize":
+        return ErrorPage(503, "temporarily_unavailable", text)
+    answer = error_response(OAuthError("temporarily_unavailable", text, status=503), request_id)
+    return replace(answer, headers=(*answer.headers, ("Retry-After", "5")))
 
 
 def _answer(endpoint: Endpoint, request: Request, state: State, now: datetime) -> Answer:

@@ -1,8 +1,9 @@
 """Turn rows into the values that the engine knows."""
 
-from .models import Client
+from .models import Client, TrustedIssuer
 from .protocol.messages import ClientFacts
 from .protocol.options import stored_options
+from .protocol.trusted_issuers import TrustedIssuerFacts
 
 
 def client_facts(client: Client) -> ClientFacts:
@@ -31,4 +32,18 @@ def client_facts(client: Client) -> ClientFacts:
         jwks_uri=client.client_jwks_uri,
         old_secret_digest=client.old_secret_digest,
         old_secret_expires_at=client.old_secret_expires_at,
+    )
+
+
+def issuer_facts(row: TrustedIssuer) -> TrustedIssuerFacts:
+    """Turn a trusted issuer's row into the value that the engine knows."""
+    return TrustedIssuerFacts(
+        issuer=row.issuer,
+        jwks=tuple((row.jwks or {}).get("keys", ())),
+        jwks_uri=row.jwks_uri,
+        algorithms=tuple(row.algorithms),
+        subjects=dict(row.subjects),
+        scopes=frozenset(row.scopes),
+        max_life_seconds=row.max_life_seconds,
+        enabled=row.enabled,
     )

@@ -36,6 +36,13 @@ RSA_BITS = 2048
 _Found = TypeVar("_Found")
 _WRONG_PIN = (pkcs11.PinIncorrect, pkcs11.PinInvalid, pkcs11.PinLenRange, pkcs11.PinLocked, pkcs11.PinExpired)
 _PRIVATE = {Attribute.SENSITIVE: True, Attribute.EXTRACTABLE: False}
+# What a token must be able to do for an algorithm: to make the key, and to sign.
+_NEEDED = {
+    "ES256": {Mechanism.EC_KEY_PAIR_GEN, Mechanism.ECDSA},
+    "RS256": {Mechanism.RSA_PKCS_KEY_PAIR_GEN, Mechanism.SHA256_RSA_PKCS},
+    "PS256": {Mechanism.RSA_PKCS_KEY_PAIR_GEN, Mechanism.SHA256_RSA_PKCS_PSS},
+    "EdDSA": {Mechanism.EC_EDWARDS_KEY_PAIR_GEN, Mechanism.EDDSA},
+}
 _SIGNS = MechanismFlag.SIGN | MechanismFlag.VERIFY
 
 
@@ -121,6 +128,8 @@ class Device:
             label = {"label": name, "id": name.encode(), "store": True}
             more = {"private_template": _PRIVATE, "capabilities": _SIGNS}
             session = self._session
+            if not _NEEDED[algorithm] <= session.token.slot.get_mechanisms():
+                raise _NotKnown
             if algorithm in {"RS256", "PS256"}:
                 public, _ = session.generate_keypair(KeyType.RSA, RSA_BITS, **label, **more)
             else:

@@ -2,7 +2,7 @@
 
 | what | PostgreSQL, listener up | PostgreSQL, listener down | SQLite |
 |---|---|---|---|
-| clients, scopes, keys, salts | until the NOTIFY of a commit (milliseconds) | not at all: one look-up a request | not at all: `PRAGMA data_version` a request |
+| clients, scopes, trusted issuers, keys, salts | until the NOTIFY of a commit (milliseconds) | not at all: one look-up a request | not at all: `PRAGMA data_version` a request |
 | access tokens that were good (for userinfo and introspection) | the same; the token's own end and the next change of rights by date end it too | not used | as above |
 | keys that clients publish at an address | as `client_keys.py` says | | |
 | sessions, people, rights, codes, families, for whatever is issued | never remembered: the writing statement asks | never | never |
@@ -25,12 +25,13 @@ from iam import sql
 
 from . import detail_types, keyring
 from .changes import EVERYTHING, Listener
-from .facts import client_facts
-from .models import Client
+from .facts import client_facts, issuer_facts
+from .models import Client, TrustedIssuer
 from .protocol.audience import audience_of
 from .protocol.authorization_details import DetailType
 from .protocol.jose import Key
 from .protocol.messages import ClientFacts
+from .protocol.trusted_issuers import TrustedIssuerFacts
 
 # A remembered token takes about 4 KB with its two answers; so many are 80 MB at the very most.
 TOKENS_MAX = 20_000
@@ -48,6 +49,7 @@ class Memory:
     owners: Mapping[str, ClientFacts]
     servers: Mapping[str, ClientFacts]
     detail_types: Mapping[str, DetailType]
+    issuers: Mapping[str, TrustedIssuerFacts]
     keys: Mapping[str, Key]
     active_keys: Mapping[str, Key]
     published: tuple[Key, ...]
@@ -233,6 +235,7 @@ def _read(version: int, generation: int, before: Memory | None) -> Memory:
         audience_of(facts): facts for facts in clients.values() if facts.enabled and facts.is_resource_server
     }
     owners = {scope: facts for facts in servers.values() for scope in facts.owned_scopes}
+    issuers = {row.issuer: issuer_facts(row) for row in TrustedIssuer.objects.filter(enabled=True)}
     ring = keyring.load(datetime.now(UTC), before.ring if before else None)
     salt = sql.one("SELECT pairwise_salt FROM oauth_installation WHERE id = 1", {})
     if salt is None:
@@ -240,6 +243,5 @@ def _read(version: int, generation: int, before: Memory | None) -> Memory:
     if before is not None and before.has_ended():
         tokens.forget(EVERYTHING)  # one that a forger made with that key could say that it lives for years
     keys = (ring.by_kid, ring.active, ring.published)
-    return Memory(
-        version, generation, clients, owners, servers, detail_types.load(servers), *keys, bytes(salt[0]), ring
-    )
+    types = detail_types.load(servers)
+    return Memory(version, generation, clients, owners, servers, types, issuers, *keys, bytes(salt[0]), ring)

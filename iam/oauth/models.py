@@ -297,6 +297,31 @@ class DeviceGrant(AbstractDeviceGrant):
         ]
 
 
+class TrustedIssuer(models.Model):
+    """Somebody whose assertions stand for clients of ours: `subjects` maps their `sub` to our client_id (docs/adr/0024)."""
+
+    issuer = models.CharField(max_length=500, unique=True)
+    jwks = models.JSONField(null=True, blank=True)
+    jwks_uri = models.TextField(blank=True, default="")
+    algorithms = models.JSONField(default=list)
+    subjects = models.JSONField(default=dict)
+    scopes = models.JSONField(default=list)
+    max_life_seconds = models.PositiveIntegerField()
+    enabled = models.BooleanField(default=True)
+    created_at = models.DateTimeField()
+
+    class Meta:
+        constraints: ClassVar = [
+            models.CheckConstraint(
+                condition=Q(jwks__isnull=True, jwks_uri__gt="") | Q(jwks__isnull=False, jwks_uri=""),
+                name="trusted_issuer_keys_in_one_place",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.issuer
+
+
 class AuthorizationDetailType(models.Model):
     """A type of `authorization_details` that a resource server understands (RFC 9396); `detail_types.py` writes it."""
 

@@ -60,9 +60,12 @@ def get_json(url: str) -> Any:  # Any: JSON from outside, to be judged by the ca
     return _guard().get_json(url)
 
 
-def post_form(url: str, fields: Mapping[str, str]) -> int:
-    """Send a form and return the status of the answer, whatever it is; its body is not read. Raises: Refused."""
-    return _guard().post_form(url, fields)
+def post_form(url: str, fields: Mapping[str, str], seconds: float = TOTAL_SECONDS) -> int:
+    """Send a form and return the status of the answer, whatever it is; its body is not read. Raises: Refused.
+
+    In: `seconds` for the whole call; more than the usual only where nobody waits for it.
+    """
+    return _guard().post_form(url, fields, seconds)
 
 
 def require_allowed(url: str) -> None:
@@ -127,10 +130,11 @@ class Guard:
         except (ValueError, RecursionError) as problem:
             raise Refused("not_json", "The answer is not JSON.") from problem
 
-    def post_form(self, url: str, fields: Mapping[str, str]) -> int:
-        """Send a form and return the answer's status. Raises: Refused."""
+    def post_form(self, url: str, fields: Mapping[str, str], seconds: float = 0.0) -> int:
+        """Send a form and return the answer's status. In: `seconds` for the whole call, 0 the usual. Raises: Refused."""
         headers = {"Content-Type": "application/x-www-form-urlencoded", "Accept-Encoding": "identity"}
-        with self._answer("POST", self.place(url), headers, urlencode(fields).encode("ascii")) as answer:
+        body = urlencode(fields).encode("ascii")
+        with self._answer("POST", self.place(url), headers, body, seconds) as answer:
             return answer.status
 
     def _body(self, answer: BaseHTTPResponse) -> bytes:
@@ -146,10 +150,10 @@ class Guard:
 
     @contextlib.contextmanager
     def _answer(
-        self, method: str, place: Place, headers: Mapping[str, str], body: bytes | None
+        self, method: str, place: Place, headers: Mapping[str, str], body: bytes | None, seconds: float = 0.0
     ) -> Iterator[BaseHTTPResponse]:
         """Make one call and hand over its answer, which is no redirect. Raises: Refused, also from within."""
-        deadline = time.monotonic() + self.total_seconds
+        deadline = time.monotonic() + (seconds or self.total_seconds)
         connection = self._connect(place, self._addresses(place, deadline), deadline)
         sent = {"Host": place.host_header, "User-Agent": _AGENT, "Connection": "close", **headers}
         with contextlib.closing(connection), _ended_at(connection, deadline) as ended:
@@ -254,7 +258,9 @@ def _ended_at(connection: HTTPConnection, deadline: float) -> Iterator[threading
         with contextlib.suppress(OSError):
             socket.socket.shutdown(sock, socket.SHUT_RDWR)  # below TLS, which would want to say goodbye
 
-    sock.settimeout(max(0.05, deadline - time.monotonic()))
+    # The library sets it on the socket before it sends and before it reads: what was left of the connecting is less.
+    connection.timeout = max(0.05, deadline - time.monotonic())
+    sock.settimeout(connection.timeout)
     watch = threading.Timer(max(0.0, deadline - time.monotonic()), cut)
     watch.daemon = True
     watch.start()

@@ -17,6 +17,7 @@ from .protocol.dynamic_registration import Invitation
 from .protocol.jose import Key
 from .protocol.messages import AuthorizationRequest, ClientFacts, Disclosure, Response, SessionFacts
 from .protocol.registration import ClientMetadata
+from .protocol.trusted_issuers import TrustedIssuerFacts
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,6 +320,9 @@ class State(Protocol):
     refresh_key: bytes
     pairwise_salt: bytes
     nonce_key: bytes
+    # Whether connections can have client certificates at all, and the address that is kept for them ("": the issuer).
+    has_certificates: bool
+    certificate_address: str
     store: Store
     registrar: Registrar
     devices: Devices
@@ -383,6 +387,14 @@ class State(Protocol):
         `kid` is the key that is looked for, "" for any: one that is not known yet makes the address be read again,
         but not more often than `client_keys.py` allows.
         """
+
+    def trusted_issuer(self, issuer: str) -> TrustedIssuerFacts | None:
+        """Return an issuer of assertions that is registered and switched on."""
+
+    def issuer_keys(
+        self, issuer: TrustedIssuerFacts, kid: str
+    ) -> tuple[Mapping[str, Any], ...]:  # Any: public JWKs
+        """Return an issuer's public keys, empty when they cannot be had; `kid` as for `client_keys`."""
 
     def trusts_certificate(self, certificate: str, now: datetime) -> bool:
         """Say whether an authority that we trust for clients issued a certificate, and it is valid now."""

@@ -25,6 +25,7 @@ from .ports import Devices, PersonFacts, Registrar, Standing, Store
 from .protocol.authorization_details import DetailType
 from .protocol.jose import Key, SigningUnavailable
 from .protocol.messages import ClientFacts, Disclosure, Response, SessionFacts
+from .protocol.trusted_issuers import TrustedIssuerFacts
 from .registrations import DatabaseRegistrar
 from .secretbox import client_secret_digest, derived_key, user_code_digest
 from .store import DatabaseStore
@@ -58,6 +59,8 @@ class DatabaseState:
         self.issuer: str = settings.IAM_ISSUER
         self.generation = self._memory.generation
         self.refresh_key = derived_key("refresh-token")
+        self.has_certificates = bool(settings.IAM_TRUSTED_PROXIES)
+        self.certificate_address: str = settings.IAM_CLIENT_CERTIFICATE_ADDRESS
         self.nonce_key = derived_key("dpop-nonce")
         self.pairwise_salt = self._memory.pairwise_salt
         self.store: Store = DatabaseStore()
@@ -122,6 +125,16 @@ class DatabaseState:
     def client_keys(self, client: ClientFacts, kid: str) -> tuple[Mapping[str, Any], ...]:  # Any: public JWKs
         """Return a client's public keys; see client_keys.py for how old they may be."""
         return client_keys.keys_of(client, kid)
+
+    def trusted_issuer(self, issuer: str) -> TrustedIssuerFacts | None:
+        """Return an issuer of assertions that is registered and switched on."""
+        return self._memory.issuers.get(issuer)
+
+    def issuer_keys(
+        self, issuer: TrustedIssuerFacts, kid: str
+    ) -> tuple[Mapping[str, Any], ...]:  # Any: public JWKs
+        """Return an issuer's public keys; read and remembered as a client's are."""
+        return client_keys.keys_at(issuer.jwks, issuer.jwks_uri, kid)
 
     def trusts_certificate(self, certificate: str, now: datetime) -> bool:
         """Say whether an authority of clients issued a certificate."""

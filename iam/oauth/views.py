@@ -5,6 +5,7 @@ pages that are protected, and logout without an application's proof asks on such
 """
 
 import contextlib
+import logging
 from datetime import datetime
 
 from django.db import transaction
@@ -19,6 +20,7 @@ from iam.audit.facts import facts_of
 from . import engine, interactions
 from .environment import TOO_LARGE, body_length, clock, read
 from .fastpath import ANSWERED, FAILED
+from .protocol.jose import SigningUnavailable
 from .protocol.messages import (
     PARAMETERS_SIZE_MAX,
     Answer,
@@ -33,10 +35,20 @@ from .protocol.messages import (
 from .signout import Wish, leave, seal_wish
 from .state import DatabaseState
 
+logger = logging.getLogger("iam.keys")
+
 
 @csrf_exempt
 def endpoint(http: HttpRequest, name: str = "") -> HttpResponse:
     """Answer a request to any protocol endpoint; `name` is part of the path, which the engine reads itself."""
+    try:
+        return _answer(http)
+    except SigningUnavailable as problem:  # of either door; what was written is undone by now
+        logger.error("Nothing can be signed: %s", problem)  # noqa: TRY400 -- the text says it all
+        return final(http, engine.unavailable(http.path, facts_of(http).request_id))
+
+
+def _answer(http: HttpRequest) -> HttpResponse:
     now = clock()
     environment = http.META
     if FAILED in environment:  # at the other door: what went wrong there is shown here

@@ -64,6 +64,7 @@ def applications(service: Service) -> Iterator[Applications]:
             "client_id": f"{name}-app", "client_secret": CLIENT_SECRET, "application": name, "trusted": True,
             "redirect_uris": [f"http://localhost:{port}/callback"],
             "post_logout_redirect_uris": [f"http://localhost:{port}/"],
+            "backchannel_logout_uri": f"http://127.0.0.1:{port}/backchannel-logout",
             "grant_types": ["authorization_code", "refresh_token"],
             "scope": "openid profile email roles" + (" payments.approve" if name == "finance" else ""),
         }

@@ -1,16 +1,20 @@
 """What the two demonstration applications share: a real OIDC client (Authlib), one page in three languages.
 
-To an integrating developer this file is the guide: discovery, code flow with PKCE, the ID token's claims, sign-out.
+To an integrating developer this file is the guide: discovery, code flow with PKCE, the ID token's claims, sign-out;
+`backchannel.py` beside it says how an application learns that the person signed out elsewhere.
 """
 
 import html
 import os
+import time
 from typing import Any, Protocol
 from urllib.parse import urlencode
 
 from authlib.integrations.base_client import OAuthError
 from authlib.integrations.flask_client import OAuth
 from flask import Flask, Response, redirect, request, session, url_for
+
+from deploy.demo.apps.backchannel import EndedSessions, NotALogoutToken
 
 TEXTS = {
     "en": {
@@ -77,6 +81,7 @@ def build(titles: dict[str, str], cookie: str, hue: str, feature: Feature | None
             "code_challenge_method": "S256",
         },
     )
+    ended = EndedSessions(issuer, os.environ["APP_CLIENT_ID"], lambda anew: service.fetch_jwk_set(force=anew))
     here = f"http://localhost:{os.environ['APP_PORT']}"
 
     def language() -> str:
@@ -97,6 +102,21 @@ def build(titles: dict[str, str], cookie: str, hue: str, feature: Feature | None
             "default-src 'none'; style-src 'self'; frame-ancestors 'none'"
         )
         return response
+
+    @app.before_request
+    def forget_who_signed_out_elsewhere() -> None:
+        if session.get("person") and ended.includes(session.get("sid", ""), session.get("since", 0.0)):
+            tongue = session.get("language")
+            session.clear()
+            session["language"] = tongue
+
+    @app.post("/backchannel-logout")
+    def backchannel_logout() -> Response:
+        try:
+            ended.take(request.form.get("logout_token", ""))
+        except NotALogoutToken as problem:
+            return Response(str(problem), 400, {"Cache-Control": "no-store"}, mimetype="text/plain")
+        return Response("", 200, {"Cache-Control": "no-store"}, mimetype="text/plain")
 
     @app.get("/style.css")
     def style() -> Response:
@@ -147,6 +167,7 @@ def build(titles: dict[str, str], cookie: str, hue: str, feature: Feature | None
         )
         session["person"] = {name: claims[name] for name in wanted if name in claims}
         session["hint"] = token["id_token"]
+        session["sid"], session["since"] = claims["sid"], time.time()
         if claims.get("locale") in TEXTS:
             session["language"] = claims["locale"]
         answer = feature.signed_in(token) if feature else None

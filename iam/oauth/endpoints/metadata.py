@@ -33,7 +33,12 @@ def jwks(request: Request, state: State, now: datetime) -> Response:
 
 def _discovery(state: State) -> Response:
     described = build_metadata(
-        state.issuer, state.owned_scopes(), state.client_auth_methods(), state.detail_types()
+        state.issuer,
+        state.owned_scopes(),
+        state.client_auth_methods(),
+        state.detail_types(),
+        has_certificates=state.has_certificates,
+        certificate_address=state.certificate_address,
     )
     return json_response(200, described, METADATA_CACHE)
 

@@ -58,7 +58,7 @@ def register(request: Request, state: State, now: datetime) -> Response:
         )
     except MetadataError as problem:
         state.tally(request.source, "", "invalid_client_metadata", now, request.request_id)
-        raise OAuthError("invalid_client_metadata", f"{problem}.") from problem
+        raise OAuthError("invalid_client_metadata", f"{str(problem).rstrip('.')}.") from problem
     except OAuthError as problem:
         state.tally(request.source, "", problem.reason, now, request.request_id)
         raise
@@ -99,7 +99,7 @@ def manage(request: Request, state: State, now: datetime) -> Response:
         )
     except MetadataError as problem:
         state.tally(request.source, client_id, "invalid_client_metadata", now, request.request_id)
-        raise OAuthError("invalid_client_metadata", f"{problem}.") from problem
+        raise OAuthError("invalid_client_metadata", f"{str(problem).rstrip('.')}.") from problem
     except OAuthError as problem:
         state.tally(request.source, client_id, problem.reason, now, request.request_id)
         raise

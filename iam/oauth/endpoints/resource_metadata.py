@@ -11,5 +11,7 @@ from .metadata import METADATA_CACHE
 
 def resource_metadata(request: Request, state: State, now: datetime) -> Response:
     """Describe the resource whose path follows the well-known one. Spec: RFC 9728 §3.1, §3.2."""
-    document = build_resource_metadata(state.issuer, request.path.removeprefix(WELL_KNOWN))
+    document = build_resource_metadata(
+        state.issuer, request.path.removeprefix(WELL_KNOWN), has_certificates=state.has_certificates
+    )
     return json_response(200, document, METADATA_CACHE)

@@ -44,7 +44,7 @@ def proved_key(
     proof = check_proof(
         request.dpop,
         method=request.method,
-        addresses=(state.issuer + request.path,),
+        addresses=[base + request.path for base in (state.issuer, state.certificate_address) if base],
         nonce_key=state.nonce_key,
         nonce_required=client.options.profile == "high",
         access_token=access_token,

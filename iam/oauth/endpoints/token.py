@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from datetime import datetime
 
-from iam.oauth.grants import client_credentials, code, device, refresh, token_exchange
+from iam.oauth.grants import client_credentials, code, device, jwt_bearer, refresh, token_exchange
 from iam.oauth.ports import State
 from iam.oauth.protocol.binding import Binding
 from iam.oauth.protocol.delegation import GRANT_TYPE as TOKEN_EXCHANGE
@@ -11,6 +11,7 @@ from iam.oauth.protocol.device import GRANT_TYPE as DEVICE_CODE
 from iam.oauth.protocol.errors import OAuthError
 from iam.oauth.protocol.messages import ClientFacts, Request, Response
 from iam.oauth.protocol.parameters import Parameters
+from iam.oauth.protocol.trusted_issuers import GRANT_TYPE as JWT_BEARER
 
 from .clients import authenticated_client, refusals_recorded
 from .senders import proved_sender
@@ -23,6 +24,7 @@ GRANTS: dict[str, Exchange] = {
     "client_credentials": client_credentials.exchange,
     DEVICE_CODE: device.exchange,
     TOKEN_EXCHANGE: token_exchange.exchange,
+    JWT_BEARER: jwt_bearer.exchange,
 }
 
 

@@ -17,7 +17,7 @@ from iam.oauth.protocol.messages import ClientFacts, json_text
 USERINFO_TYP = "userinfo+jwt"
 INTROSPECTION_TYP = "token-introspection+jwt"
 # RFC 9701 §6: what `introspection_signed_response_alg` is when a resource server says nothing.
-INTROSPECTION_ALG = "RS256"
+INTROSPECTION_ALG = {"standard": "RS256", "high": "PS256"}  # FAPI 2.0 §5.4.1 has no RS256
 
 
 def sealed_token(state: State, client: ClientFacts, token: str) -> str:
@@ -63,7 +63,7 @@ def signed_introspection(
         "iat": seconds(now),
         "token_introspection": dict(answer),
     }
-    algorithm = asker.options.introspection_signed_response_alg or INTROSPECTION_ALG
+    algorithm = asker.options.introspection_signed_response_alg or INTROSPECTION_ALG[asker.options.profile]
     return state.signing_key(algorithm).sign(INTROSPECTION_TYP, claims)
 
 

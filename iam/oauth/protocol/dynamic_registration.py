@@ -14,18 +14,29 @@ from typing import Any
 from .errors import OAuthError
 from .fields import MetadataError
 from .messages import PARAMETERS_SIZE_MAX
+from .mtls import SUBJECT_FIELDS
 from .registration import KNOWN, NOT_BUILT, ClientMetadata, check_metadata
 
 INVITATION_PREFIX = "iat_"
 REGISTRATION_PREFIX = "rat_"
-# The house decides these, or the invitation does; a client that names one is told so.
-HOUSE_ONLY = frozenset(
+# What a client may say of itself. All other names that we know are the house's: an option of a later day is so
+# until somebody thinks about it. `sector_identifier_uri` is not here: it would be fetched while the client waits.
+SELF_CHOSEN = frozenset(
     {
-        "trusted", "application", "resource_server", "enabled", "profile", "resources", "resource_uri",
-        "authorization_details_types", "access_token_format", "dedicated_jwks", "rotation_critical",
-        "token_exchange_targets", "token_exchange_depth",
+        "application_type", "authorization_signed_response_alg", "backchannel_logout_session_required",
+        "backchannel_logout_uri", "client_name", "client_uri", "contacts", "default_acr_values", "default_max_age",
+        "dpop_bound_access_tokens", "frontchannel_logout_session_required", "frontchannel_logout_uri", "grant_types",
+        "id_token_encrypted_response_alg", "id_token_encrypted_response_enc", "id_token_signed_response_alg",
+        "initiate_login_uri", "introspection_signed_response_alg", "jwks", "jwks_uri", "policy_uri",
+        "post_logout_redirect_uris", "redirect_uris", "request_object_signing_alg", "require_auth_time",
+        "require_pushed_authorization_requests", "require_signed_request_object", "response_types", "scope",
+        "software_id", "software_version", "subject_type", "tls_client_certificate_bound_access_tokens",
+        "token_endpoint_auth_method", "token_endpoint_auth_signing_alg", "tos_uri",
+        "userinfo_encrypted_response_alg", "userinfo_encrypted_response_enc", "userinfo_signed_response_alg",
+        *SUBJECT_FIELDS,
     }
 )  # fmt: skip
+HOUSE_ONLY = KNOWN - SELF_CHOSEN - {"client_id", "client_secret"}
 # Ours to give. Spec: RFC 7592 §2.2 (a client must not send these back).
 GIVEN_BY_US = frozenset(
     {
@@ -135,7 +146,7 @@ def decide_registration(
         code = (
             "invalid_redirect_uri" if str(problem).startswith("redirect_uris") else "invalid_client_metadata"
         )
-        raise OAuthError(code, f"{problem}.") from problem
+        raise OAuthError(code, f"{str(problem).rstrip('.')}.") from problem
     _check_bounds(metadata, invitation)
     return metadata
 
@@ -171,7 +182,7 @@ def client_information(described: Mapping[str, Any]) -> dict[str, Any]:  # Any: 
     return {
         name: value
         for name, value in described.items()
-        if name not in HOUSE_ONLY and value is not None and value != ""
+        if (name in SELF_CHOSEN or name == "client_id") and value is not None and value != ""
     }
 
 

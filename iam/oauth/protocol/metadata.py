@@ -16,9 +16,17 @@ from .levels import REACHABLE
 from .messages import ResponseMode
 from .options import CONTENT_ENCRYPTIONS, ENCRYPTION_ALGORITHMS, SUBJECT_TYPES
 from .resources import RESOURCES
+from .trusted_issuers import GRANT_TYPE as JWT_BEARER
 
 PROMPTS = ("none", "login", "consent", "select_account")
-GRANT_TYPES = ("authorization_code", "refresh_token", "client_credentials", DEVICE_CODE, TOKEN_EXCHANGE)
+GRANT_TYPES = (
+    "authorization_code",
+    "refresh_token",
+    "client_credentials",
+    DEVICE_CODE,
+    TOKEN_EXCHANGE,
+    JWT_BEARER,
+)
 ENDPOINTS = {
     "authorization_endpoint": "/authorize",
     "pushed_authorization_request_endpoint": "/par",
@@ -34,17 +42,29 @@ ENDPOINTS = {
 LANGUAGES = ("ar", "fr", "en")
 
 
+# What a client calls itself, and may be asked for a certificate at. Spec: RFC 8705 §5.
+_CALLED_BY_CLIENTS = (
+    "pushed_authorization_request_endpoint", "token_endpoint", "device_authorization_endpoint", "userinfo_endpoint",
+    "introspection_endpoint", "revocation_endpoint",
+)  # fmt: skip
+
+
 def build_metadata(
     issuer: str,
     owned_scopes: frozenset[str],
     auth_methods: Sequence[str] = METHODS,
     detail_types: Sequence[str] = (),
+    *,
+    has_certificates: bool = False,
+    certificate_address: str = "",
 ) -> dict[str, Any]:  # Any: JSON
     """Return the metadata document.
 
     In: `auth_methods` those ways of client authentication that are switched on; `detail_types` the registered types of
-    authorization details (RFC 9396 §10).
+    authorization details (RFC 9396 §10); `has_certificates` whether connections can have client certificates,
+    `certificate_address` where alone they have, if that is another address.
     """
+    aliases = {name: certificate_address + ENDPOINTS[name] for name in _CALLED_BY_CLIENTS}
     confidential = [method for method in auth_methods if method != "none"]
     assertions = list(ALGORITHMS)
     return {
@@ -72,7 +92,8 @@ def build_metadata(
         "code_challenge_methods_supported": ["S256"],
         "authorization_response_iss_parameter_supported": True,
         "dpop_signing_alg_values_supported": list(DPOP_ALGORITHMS),
-        "tls_client_certificate_bound_access_tokens": True,
+        "tls_client_certificate_bound_access_tokens": has_certificates,
+        **({"mtls_endpoint_aliases": aliases} if certificate_address else {}),
         "acr_values_supported": list(REACHABLE),
         "prompt_values_supported": list(PROMPTS),
         "claims_supported": list(SUPPORTED_CLAIMS),

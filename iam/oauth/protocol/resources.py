@@ -27,7 +27,9 @@ def metadata_address(path: str) -> str:
     return WELL_KNOWN + path
 
 
-def build_resource_metadata(issuer: str, path: str) -> dict[str, Any]:  # Any: JSON
+def build_resource_metadata(
+    issuer: str, path: str, *, has_certificates: bool = False
+) -> dict[str, Any]:  # Any: JSON
     """Return the metadata of one of our resources.
 
     Raises: KeyError for a path that is none. Spec: RFC 9728 §2, §3.3 (`resource` is exactly what the suffix was put into).
@@ -38,6 +40,6 @@ def build_resource_metadata(issuer: str, path: str) -> dict[str, Any]:  # Any: J
         "scopes_supported": list(RESOURCES[path]),
         "bearer_methods_supported": ["header", "body"],
         "dpop_signing_alg_values_supported": list(DPOP_ALGORITHMS),
-        "tls_client_certificate_bound_access_tokens": True,
+        "tls_client_certificate_bound_access_tokens": has_certificates,
         **NAMES,
     }

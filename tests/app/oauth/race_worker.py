@@ -35,12 +35,15 @@ from iam.audit.facts import NO_REQUEST  # noqa: E402
 from iam.audit.models import AuditEvent  # noqa: E402
 from iam.oauth import engine, interactions, keyring, state  # noqa: E402
 from iam.oauth.clients import apply_all  # noqa: E402
+from iam.oauth.issuers import apply_issuers  # noqa: E402
 from iam.oauth.models import Grant, PushedRequest, RevokedToken, SessionClient, TokenFamily  # noqa: E402
 from iam.oauth.protocol import jose  # noqa: E402
 from iam.oauth.protocol.client_auth import ASSERTION_TYPE  # noqa: E402
 from iam.oauth.protocol.device import GRANT_TYPE as DEVICE_CODE  # noqa: E402
 from iam.oauth.protocol.device import read_user_code  # noqa: E402
+from iam.oauth.protocol.jose import load_private, private_bytes  # noqa: E402
 from iam.oauth.protocol.messages import Answer, ErrorPage, Interaction, Request, Response  # noqa: E402
+from iam.oauth.protocol.trusted_issuers import GRANT_TYPE as JWT_BEARER  # noqa: E402
 from iam.oauth.registrations import Bounds, invite  # noqa: E402
 from iam.oauth.store import DatabaseStore  # noqa: E402
 from tests.proofs import Prover  # noqa: E402
@@ -116,8 +119,23 @@ def post(path: str = "/token", dpop: str = "", **form: str) -> dict[str, Any]:
     return value
 
 
-def exchange(code: str) -> dict[str, Any]:
-    return post(grant_type="authorization_code", code=code, redirect_uri=CALLBACK, code_verifier=VERIFIER)
+def exchange(code: str, dpop: str = "") -> dict[str, Any]:
+    form = {
+        "grant_type": "authorization_code",
+        "code": code,
+        "redirect_uri": CALLBACK,
+        "code_verifier": VERIFIER,
+    }
+    return post(dpop=dpop, **form)
+
+
+def fresh(prover: Prover) -> str:
+    """Return a new proof for the token endpoint."""
+    return prover.proof("POST", f"{settings.IAM_ISSUER}/token", datetime.now(UTC))
+
+
+def _prover(key: str) -> Prover:
+    return Prover(load_private("", "ES256", base64.b64decode(key)))
 
 
 def refresh(token: str, dpop: str = "") -> dict[str, Any]:
@@ -150,6 +168,35 @@ def assert_client(assertion: str) -> str:
         "client_assertion": assertion,
         "client_assertion_type": ASSERTION_TYPE,
     }
+    answer = answer_to(
+        Request(
+            "POST", "/token", body=urlencode(form).encode(), content_type="application/x-www-form-urlencoded"
+        )
+    )
+    value: dict[str, Any] = json.loads(answer.body)
+    return str(value.get("error") or "token")
+
+
+def new_grant() -> str:
+    """Register a platform that vouches for a workload, and return one of its assertions."""
+    now, private = datetime.now(UTC), jose.generate("ES256")
+    key = jose.load_private("platform", "ES256", jose.private_bytes(private))
+    server = {"client_id": "jobs", "client_secret": SECRET, "grant_types": ["client_credentials"],
+              "resource_server": ["jobs.run"]}  # fmt: skip
+    workload = {"client_id": "workload", "token_endpoint_auth_method": "none", "grant_types": [JWT_BEARER],
+                "scope": "jobs.run"}  # fmt: skip
+    apply_all([server, workload], now, "system:test")
+    issuer = {"issuer": "https://platform.example", "jwks": {"keys": [key.jwk()]}, "scope": "jobs.run",
+              "subjects": {"nightly": "workload"}}  # fmt: skip
+    apply_issuers([issuer], now, "system:test")
+    claims = {"iss": issuer["issuer"], "sub": "nightly", "aud": settings.IAM_ISSUER, "jti": "once",
+              "exp": int(now.timestamp()) + 120}  # fmt: skip
+    return key.sign("JWT", claims)
+
+
+def vouch(assertion: str) -> str:
+    """Present a platform's assertion; return "token" or the error."""
+    form = {"grant_type": JWT_BEARER, "client_id": "workload", "assertion": assertion}
     answer = answer_to(
         Request(
             "POST", "/token", body=urlencode(form).encode(), content_type="application/x-www-form-urlencoded"
@@ -199,7 +246,7 @@ def begin(what: str) -> dict[str, str]:
     user = new_person(f"{what}-{time.time_ns()}")
     session, cookie = sign_in(user)
     begun = {"user": str(user.pk), "session": str(session.pk)}
-    if what in {"code", "refresh", "proof"}:
+    if what in {"code", "refresh", "proof", "bound"}:
         begun["code"] = new_code(cookie)
     if what == "pushed":
         begun |= {"cookie": cookie, "request_uri": post("/par", **WANTED)["request_uri"]}
@@ -212,10 +259,16 @@ def begin(what: str) -> dict[str, str]:
         begun |= new_device(session, confirmed=what == "device")
     if what in {"refresh", "proof"}:
         begun["token"] = exchange(begun["code"])["refresh_token"]
+    if what == "bound":
+        prover = Prover()
+        begun["key"] = base64.b64encode(private_bytes(prover.key.signer.private)).decode()
+        begun["token"] = exchange(begun["code"], fresh(prover))["refresh_token"]
     if what == "assertion":
         begun["assertion"] = new_assertion()
+    if what == "grant":
+        begun["grant"] = new_grant()
     if what == "proof":
-        begun["proof"] = Prover().proof("POST", f"{settings.IAM_ISSUER}/token", datetime.now(UTC))
+        begun["proof"] = fresh(Prover())
     return begun
 
 
@@ -225,8 +278,10 @@ def race() -> list[str]:
     acts: dict[str, Callable[[], str]] = {
         "exchange": lambda: _outcome(exchange(given["code"])),
         "refresh": lambda: _outcome(refresh(given["token"])),
+        "stay": lambda: _outcome(refresh(given["token"], fresh(_prover(given["key"])))),
         "prove": lambda: _outcome(refresh(given["token"], given["proof"])),
         "assert": lambda: assert_client(given["assertion"]),
+        "vouch": lambda: vouch(given["grant"]),
         "visit": lambda: visit(given["cookie"], given["request_uri"]),
         "register": lambda: _client(register("POST", "/register", given["invitation"], METADATA)),
         "change": lambda: _client(
@@ -359,19 +414,23 @@ def retire() -> dict[str, Any]:
     for number in range(ORDER["rounds"]):
         user = new_person(f"leaver-{time.time_ns()}")
         session, cookie = sign_in(user)
-        make = _making(number % 3, cookie)
+        make = _making(number % 4, cookie)
         outcomes.update(_against(make, partial(_end, user, session), number))
         late += _late(session)
     return {"late": late, "outcomes": dict(outcomes)}
 
 
 def _making(what: int, cookie: str) -> Callable[[], str]:
-    """Return a way to make a code, the first tokens, or the next ones."""
+    """Return a way to make a code, the first tokens, or the next ones, by a token that moves or one that stays."""
     if what == 0:
         return partial(_ask, cookie)
     code = new_code(cookie)
     if what == 1:
         return lambda: _made(exchange(code))
+    if what == 3:
+        prover = Prover()
+        bound = exchange(code, fresh(prover))["refresh_token"]
+        return lambda: _made(refresh(bound, fresh(prover)))
     token = exchange(code)["refresh_token"]
     return lambda: _made(refresh(token))
 
@@ -402,7 +461,7 @@ def _against(make: Callable[[], str], end: Callable[[], str], number: int) -> li
     """Run both at once; the one or the other a little later in each round, so that every overlap is met."""
     outcomes: list[str] = []
     barrier = threading.Barrier(2)
-    lag = (number // 3 % 10) * 0.0007
+    lag = (number // 4 % 10) * 0.0007
 
     def run(act: Callable[[], str], wait: float) -> None:
         connection.ensure_connection()

@@ -407,6 +407,16 @@ def test_receiver_that_is_away_is_a_failure(world: World) -> None:
     assert row.told_at is None
 
 
+def test_receiver_that_takes_its_time_is_told(world: World) -> None:
+    with receiving(seconds=3.5) as receiver:
+        register("web", receiver.url)
+        sign_out(signed_in(world))
+        deliver()
+
+    row = LogoutDelivery.objects.get()
+    assert (row.told_at is not None, row.attempts, row.failure) == (True, 1, "")
+
+
 def test_receiver_that_never_answers_is_left_after_seconds(world: World) -> None:
     with receiving(seconds=20) as receiver:
         register("web", receiver.url)

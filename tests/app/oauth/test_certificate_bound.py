@@ -1,8 +1,10 @@
 """Tokens bound to the certificate of the connection (RFC 8705 §3)."""
 
 import base64
+import ipaddress
 import json
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -10,12 +12,14 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from iam.checks import certificate_address
 from iam.oauth.clients import apply_all
+from iam.oauth.protocol.fields import MetadataError
 from iam.oauth.protocol.messages import Request, Response
 from iam.oauth.protocol.mtls import certificate_thumbprint
 from tests.proofs import Prover
 
-from .conftest import CLIENTS, World, claims_of
+from .conftest import CLIENTS, SECRET, World, claims_of
 
 pytestmark = pytest.mark.django_db
 
@@ -46,8 +50,16 @@ def error_of(response: Response) -> str:
 
 
 @pytest.fixture
-def bound(world: World) -> World:
+def proxied(world: World, settings: Any) -> World:
+    """There is a proxy, which hands certificates on."""
+    settings.IAM_TRUSTED_PROXIES = (ipaddress.ip_network(world.source),)
+    return world
+
+
+@pytest.fixture
+def bound(proxied: World) -> World:
     """Every client is set to certificate-bound tokens, and its connection has one."""
+    world = proxied
     items = [
         {**item, "tls_client_certificate_bound_access_tokens": True}
         for item in CLIENTS
@@ -133,8 +145,83 @@ def test_a15_refresh_token_of_a_public_client_needs_its_certificate(bound: World
     assert bound.refresh(token, "public", None).status == 200
 
 
-def test_discovery_says_that_tokens_can_be_bound_to_certificates(world: World) -> None:
-    answer = world.ask(Request("GET", "/.well-known/openid-configuration"))
-
+def described(world: World, path: str = "/.well-known/openid-configuration") -> dict:
+    answer = world.ask(Request("GET", path))
     assert isinstance(answer, Response)
-    assert json.loads(answer.body)["tls_client_certificate_bound_access_tokens"] is True
+    return json.loads(answer.body)
+
+
+@pytest.mark.spec("RFC 8705", "3.3", "the metadata says whether tokens can be bound to certificates")
+def test_discovery_says_that_tokens_can_be_bound_only_where_certificates_arrive(
+    world: World, settings: Any
+) -> None:
+    paths = ["/.well-known/openid-configuration", "/.well-known/oauth-protected-resource/userinfo"]
+    assert [described(world, path)["tls_client_certificate_bound_access_tokens"] for path in paths] == [
+        False
+    ] * 2
+
+    settings.IAM_TRUSTED_PROXIES = (ipaddress.ip_network("10.0.0.0/8"),)
+
+    assert [described(world, path)["tls_client_certificate_bound_access_tokens"] for path in paths] == [
+        True
+    ] * 2
+
+
+def test_client_cannot_be_set_to_certificates_where_none_arrive(world: World) -> None:
+    with pytest.raises(MetadataError, match="IAM_TRUSTED_PROXIES"):
+        apply_all(
+            [{**CLIENTS[0], "tls_client_certificate_bound_access_tokens": True}], world.now, "system:test"
+        )
+
+
+@pytest.mark.spec("RFC 8705", "5", "endpoint aliases are listed where they are configured, and nowhere else")
+def test_discovery_lists_aliases_where_there_is_another_address(proxied: World, settings: Any) -> None:
+    assert "mtls_endpoint_aliases" not in described(proxied)
+
+    settings.IAM_CLIENT_CERTIFICATE_ADDRESS = "https://mtls.example"
+
+    aliases = described(proxied)["mtls_endpoint_aliases"]
+    assert aliases["token_endpoint"] == "https://mtls.example/token"
+    assert "authorization_endpoint" not in aliases
+
+
+def test_proof_for_the_other_address_is_accepted(bound: World, settings: Any) -> None:
+    settings.IAM_CLIENT_CERTIFICATE_ADDRESS = "https://mtls.example"
+    prover = Prover()
+    basic = base64.b64encode(f"service:{SECRET}".encode()).decode()
+
+    def asked(address: str) -> Response:
+        answer = bound.ask(
+            Request(
+                "POST", "/token", body=b"grant_type=client_credentials", authorization=f"Basic {basic}",
+                content_type="application/x-www-form-urlencoded", dpop=prover.proof("POST", address, bound.now),
+            )
+        )  # fmt: skip
+        assert isinstance(answer, Response)
+        return answer
+
+    assert asked("https://mtls.example/token").status == 200
+    assert error_of(asked("https://mtls.evil.example/token")) == "invalid_dpop_proof"
+
+
+@pytest.mark.parametrize(
+    ("address", "proxies"),
+    [
+        ("http://mtls.example", True),
+        ("https://mtls.example/x", True),
+        ("mtls.example", True),
+        ("https://mtls.example", False),
+    ],
+)
+def test_start_with_a_wrong_second_address_is_refused(address: str, proxies: bool, settings: Any) -> None:
+    settings.IAM_TRUSTED_PROXIES = (ipaddress.ip_network("10.0.0.0/8"),) if proxies else ()
+    settings.IAM_CLIENT_CERTIFICATE_ADDRESS = address
+
+    assert [problem.id for problem in certificate_address(None)] == ["iam.E014"]
+
+
+def test_start_with_a_right_second_address_or_none_is_allowed(settings: Any) -> None:
+    assert certificate_address(None) == []
+    settings.IAM_TRUSTED_PROXIES = (ipaddress.ip_network("10.0.0.0/8"),)
+    settings.IAM_CLIENT_CERTIFICATE_ADDRESS = "https://mtls.example"
+    assert certificate_address(None) == []

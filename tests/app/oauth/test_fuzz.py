@@ -24,6 +24,7 @@ from iam.oauth.clients import apply_all
 from iam.oauth.detail_types import apply_types
 from iam.oauth.endpoints.arrival import REQUEST_URI_PREFIX
 from iam.oauth.models import Client, Grant
+from iam.oauth.protocol.client_auth import ASSERTION_TYPE
 from iam.oauth.protocol.messages import (
     Answer,
     ErrorPage,
@@ -34,8 +35,10 @@ from iam.oauth.protocol.messages import (
     ResponseMode,
 )
 from iam.oauth.protocol.resources import RESOURCES, metadata_address
+from tests.proofs import private_key
 
 from .conftest import CLIENTS, SECRET, SERVER_SECRET, World, claims_of
+from .test_client_authentication import SIGNER, assertion
 
 pytestmark = pytest.mark.django_db
 
@@ -251,6 +254,8 @@ TOKEN = {
     "code": ["CODE", "ac_nothing", ""], "refresh_token": ["REFRESH", ""], "code_verifier": [verifier, ""],
     "redirect_uri": ["https://web.example/cb", ""], "scope": ["", "", "openid", "demo.read", " "],
     "client_id": ["", "", "web", "public"], "client_secret": ["", "", "", SECRET],
+    "client_assertion": ["", "", "", "ASSERTION", "e30.e30.e30"],
+    "client_assertion_type": ["", "", ASSERTION_TYPE, "jwt"],
     "token": ["ACCESS", "REFRESH", "HINT", ""], "token_type_hint": ["", "access_token", "x"],
     "resource": ["", "", "urn:fuzz:ledger", "http://localhost:8000/userinfo"], "authorization_details": ["", "", *DETAILS],
     "access_token": ["", "ACCESS"], "id_token_hint": ["", "HINT"], "post_logout_redirect_uri": [
@@ -300,9 +305,10 @@ def live(world: World) -> dict[str, str]:
         "system:test",
     )
     tokens = world.tokens(scope="openid roles demo.read")
+    apply_all([SIGNER], world.now, "system:test")
     return {
         "CODE": world.code(), "REFRESH": tokens["refresh_token"], "ACCESS": tokens["access_token"],
-        "HINT": tokens["id_token"], "COOKIE": world.cookie, "PUSHED": world.pushed(),
+        "ASSERTION": assertion(world), "HINT": tokens["id_token"], "COOKIE": world.cookie, "PUSHED": world.pushed(),
     }  # fmt: skip
 
 
@@ -405,6 +411,49 @@ def test_fuzz_pushed_request_is_refused_at_once_or_works_once(world: World, live
     assert worked > 5
 
 
+json_values = st.one_of(
+    nasty, st.integers(), st.booleans(), st.none(), st.floats(), st.lists(nasty, max_size=2),
+    st.dictionaries(nasty, nasty, max_size=2),
+)  # fmt: skip
+CLIENT_KEY = private_key("ES256", "fuzz")
+
+
+def test_fuzz_signed_request_object_answers_by_the_rules(world: World, live: dict[str, str]) -> None:
+    Client.objects.filter(client_id="web").update(client_jwks={"keys": [CLIENT_KEY.jwk()]})
+    ask = asker(world, live)
+    at, kinds = int(world.now.timestamp()), set()
+    right = st.fixed_dictionaries({name: st.sampled_from(values) for name, values in AUTHORIZE.items()})
+    names = st.sampled_from([*AUTHORIZE, "iss", "aud", "exp", "nbf", "claims", "resource", "request"]) | nasty
+
+    @bounded
+    @given(right, st.dictionaries(names, json_values, max_size=2), st.booleans(), browsers)
+    def run(wanted: dict[str, str], changes: dict[str, Any], pushed: bool, browser: dict[str, str]) -> None:
+        wanted = {name: value for name, value in wanted.items() if value not in {"", "HINT"}}
+        wanted.pop("request_uri", None)
+        envelope = {"iss": "web", "aud": "http://localhost:8000", "exp": at + 60, "client_id": "web"}
+        try:
+            token = CLIENT_KEY.sign("JWT", {**wanted, **envelope, **changes})
+        except UnicodeEncodeError:  # a lone surrogate cannot be written
+            return
+        query = urlencode({"client_id": "web", "request": token})
+        if pushed:
+            answer = ask(
+                Request(
+                    "POST",
+                    "/par",
+                    body=query.encode(),
+                    content_type=FORM,
+                    authorization=basic(f"web:{SECRET}"),
+                )
+            )
+        else:
+            answer = ask(Request("GET", "/authorize", query=query, cookies=browser))
+        kinds.add((type(answer), pushed))
+
+    run()
+    assert {(Response, True), (Response, False), (ErrorPage, False), (Interaction, False)} <= kinds
+
+
 @pytest.mark.parametrize("path", ["/token", "/introspect", "/revoke", "/userinfo", "/logout", "/par"])
 def test_fuzz_endpoint_answers_by_the_rules(path: str, world: World, live: dict[str, str]) -> None:
     ask = asker(world, live)
@@ -429,7 +478,7 @@ def test_fuzz_any_bytes_to_any_endpoint_answer_by_the_rules(world: World, live: 
 
     @bounded
     @given(
-        st.sampled_from(sorted(engine.ENDPOINTS)), methods, st.text(max_size=60), st.binary(max_size=60),
+        st.sampled_from([*sorted(engine.ENDPOINTS), *(f"{before}web" for before in engine.NAMED)]), methods, st.text(max_size=60), st.binary(max_size=60),
         content_types, authorizations, browsers,
     )  # fmt: skip
     def run(

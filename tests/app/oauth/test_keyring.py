@@ -212,7 +212,8 @@ def test_a21_token_that_a_thief_made_ends_with_the_key_however_long_it_says(worl
         assert isinstance(found, Response)
         return json.loads(found.body)["active"]
 
-    assert is_active()
+    for _ in range(3):
+        assert is_active()  # from the second time on remembered, where the database is SQLite
     end = memory.current().ring.until
     assert end is not None
     monkeypatch.setattr(memory.time, "time", lambda: end.timestamp())

@@ -77,7 +77,9 @@ def test_a20_token_itself_is_nowhere_in_the_database(opaque: World) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["at_" + "E" * 43, "at_", "at_" + "x" * 44, "at_" + "x" * 42, "AT_" + "x" * 43, "at_" + "é" * 43]
+    "text",
+    ["at_" + "E" * 43, "at_", "at_" + "x" * 44, "at_" + "x" * 42, "AT_" + "x" * 43, "at_" + "é" * 43],
+    ids=["never made", "empty", "longer", "shorter", "upper case", "not ASCII"],
 )
 def test_token_that_we_did_not_make_opens_nothing(text: str, opaque: World) -> None:
     opaque.tokens()

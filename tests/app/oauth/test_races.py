@@ -118,6 +118,15 @@ def test_a15_fifty_refreshes_with_one_token_give_one_successor_to_all(track: Tra
     assert track.ask("refresh", token=given["token"]) == "invalid_grant"
 
 
+def test_a15_fifty_refreshes_with_one_bound_token_all_keep_it(track: Track) -> None:
+    given = track.ask("begin", what="bound")
+
+    outcomes = track.race("stay", given)
+
+    assert Counter(outcomes) == {given["token"]: 50}
+    assert track.ask("look", given=given)["families"] == [{"position": 0, "revoked": False, "reason": ""}]
+
+
 @pytest.mark.spec("RFC 9449", "11.1", "one proof used fifty times at once is accepted once")
 def test_a15_fifty_uses_of_one_dpop_proof_give_tokens_once(track: Track) -> None:
     given = track.ask("begin", what="proof")
@@ -187,6 +196,14 @@ def test_a18_fifty_redemptions_of_one_device_code_give_tokens_once_and_end_them(
     assert held["families"] == [{"position": 0, "revoked": True, "reason": "device_replayed"}]
     assert held["denied"] == 1
     assert track.ask("refresh", token=won[0]) == "invalid_grant"
+
+
+def test_a18_fifty_uses_of_one_platforms_assertion_give_one_token(track: Track) -> None:
+    given = track.ask("begin", what="grant")
+
+    outcomes = track.race("vouch", given)
+
+    assert Counter(outcomes) == {"token": 1, "invalid_grant": 49}
 
 
 def test_fifty_polls_at_once_of_a_device_that_waits_are_one_and_too_many(track: Track) -> None:

@@ -5,14 +5,17 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from iam.audit.models import AuditEvent, RefusalTally
 from iam.oauth import state
 from iam.oauth.clients import apply_all
 from iam.oauth.models import Client, ClientRegistration, InitialAccessToken
-from iam.oauth.protocol.dynamic_registration import GIVEN_BY_US, HOUSE_ONLY
+from iam.oauth.protocol.dynamic_registration import GIVEN_BY_US, HOUSE_ONLY, SELF_CHOSEN
 from iam.oauth.protocol.fields import MetadataError
+from iam.oauth.protocol.jose import Key
 from iam.oauth.protocol.messages import Request, Response
+from iam.oauth.protocol.registration import KNOWN
 from iam.oauth.registrations import Bounds, end_invitation, invite
 
 from .conftest import World, claims_of
@@ -151,6 +154,34 @@ def test_machine_client_needs_an_invitation_for_machines(world: World) -> None:
         "/token", client["client_id"], client["client_secret"], grant_type="client_credentials"
     )
     assert claims_of(json.loads(answer.body)["access_token"])["aud"] == ["resource"]
+
+
+def test_invitation_of_the_high_profile_registers_nothing_less(world: World) -> None:
+    bounds = Bounds("mail", ("authorization_code", "refresh_token"), ("openid",), "high")
+    key = ec.generate_private_key(ec.SECP256R1())
+    jwks = {"keys": [Key("k", "ES256", key.public_key()).jwk()]}
+    strong = {
+        **GOOD, "token_endpoint_auth_method": "private_key_jwt", "jwks": jwks, "dpop_bound_access_tokens": True,
+        "require_pushed_authorization_requests": True, "require_signed_request_object": True,
+    }  # fmt: skip
+
+    assert told(register(world, invitation(world, bounds))) == (400, "invalid_client_metadata")
+    answer = register(world, invitation(world, bounds), strong)
+
+    assert answer.status == 201, answer.body
+    client = json.loads(answer.body)
+    assert Client.objects.get(client_id=client["client_id"]).options["profile"] == "high"
+    weaker = {**GOOD, "client_id": client["client_id"]}
+    assert send(world, "PUT", path_of(client), client["registration_access_token"], weaker).status == 400
+
+
+def test_what_lets_a_client_act_for_others_is_never_its_own_to_choose() -> None:
+    assert {
+        "trusted", "application", "resource_server", "resource_uri", "resources", "enabled", "profile", "token_exchange_targets",
+        "token_exchange_depth", "rotation_critical", "dedicated_jwks", "access_token_format", "sector_identifier_uri",
+    } <= HOUSE_ONLY  # fmt: skip
+    assert SELF_CHOSEN <= KNOWN
+    assert not SELF_CHOSEN & HOUSE_ONLY
 
 
 # -- without one, it is never open --------------------------------------------------------------------------------

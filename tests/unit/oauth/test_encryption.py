@@ -96,7 +96,7 @@ def test_encrypt_takes_the_first_key_that_fits():
         {"{}_encrypted_response_alg": "RSA1_5", "jwks": {"keys": public(RSA)}},
         {"{}_encrypted_response_alg": "dir", "jwks": {"keys": public(RSA)}},
     ],
-    ids=str,
+    ids=["enc alone", "no keys", "key for signing", "other kind of key", "RSA1_5", "dir"],
 )
 @pytest.mark.spec(
     "OIDC Registration", "2", "an encryption that could not be done is refused when the client is saved"

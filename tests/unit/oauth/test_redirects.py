@@ -1,7 +1,9 @@
 """A02-A04: redirect addresses match exactly, and for loopback all but the port."""
 
+from urllib.parse import urlsplit
+
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from iam.oauth.protocol.redirects import is_registered, problem_with
@@ -84,6 +86,63 @@ def test_a02_is_registered_anything_else_is_refused(uri):
 @given(st.text(max_size=60))
 def test_is_registered_any_text_never_raises_and_only_matches_itself(uri):
     assert not is_registered(uri, ("https://app.example/callback",)) or uri == "https://app.example/callback"
+
+
+def matches(uri: str) -> bool:
+    """Say the same as `is_registered` by taking the address apart instead of by a pattern."""
+    if uri in REGISTERED:
+        return True
+    for known in ("http://127.0.0.1", "http://[::1]"):
+        if uri.startswith(known + ":") and uri.endswith("/callback"):
+            port = uri.removeprefix(known + ":").removesuffix("/callback")
+            return port.isascii() and port.isdigit() and str(int(port)) == port and 1 <= int(port) <= 65535
+    return False
+
+
+PIECES = [
+    "/",
+    ":",
+    "@",
+    "#",
+    "?",
+    "%2f",
+    "..",
+    "\\",
+    ".",
+    "[",
+    "]",
+    "127.0.0.1",
+    "::1",
+    "evil.example",
+    "0",
+    "65535",
+    "\n",
+]
+changed = st.builds(
+    lambda uri, at, cut, put: uri[: at % (len(uri) + 1)] + put + uri[at % (len(uri) + 1) + cut :],
+    st.sampled_from([*REGISTERED, "http://127.0.0.1:5000/callback", "http://[::1]:1/callback"]),
+    st.integers(0, 60), st.integers(0, 6), st.sampled_from(["", *PIECES]) | st.text(max_size=3),
+)  # fmt: skip
+
+
+@settings(max_examples=2000, deadline=None, database=None)
+@given(changed | st.builds("http://127.0.0.1:{}/callback".format, st.integers(-5, 70_000)))
+def test_fuzz_is_registered_changed_address_matches_only_as_another_reading_says(uri):
+    assert is_registered(uri, REGISTERED) == matches(uri)
+
+
+@settings(max_examples=1000, deadline=None, database=None)
+@given(changed | st.text(max_size=40))
+def test_fuzz_problem_with_never_raises_and_lets_only_safe_addresses_pass(uri):
+    if problem_with(uri) == "":
+        parts = urlsplit(uri)
+        assert (
+            (parts.scheme == "https" and parts.hostname)
+            or (parts.scheme == "http" and parts.hostname in {"127.0.0.1", "::1", "localhost"})
+            or "." in parts.scheme
+        )
+        assert parts.fragment == ""
+        assert "@" not in parts.netloc
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from deploy.resource_server import KeySource, Unavailable, Verifier
-from iam.oauth.protocol.jose import Key, encode_segment, generate
+from iam.oauth.protocol.jose import Key, MemorySigner, encode_segment, generate
 
 ISSUER = "https://signin.test.example"
 AUDIENCE = "finance-api"
@@ -18,7 +18,7 @@ NOW = 1_800_000_000.0
 
 def new_key(algorithm: str = "ES256", kid: str = "k1") -> Key:
     private = generate(algorithm)
-    return Key(kid, algorithm, private.public_key(), private)
+    return Key(kid, algorithm, private.public_key(), MemorySigner(algorithm, private))
 
 
 @dataclass

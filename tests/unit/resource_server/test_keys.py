@@ -241,9 +241,14 @@ class _Answers(BaseHTTPRequestHandler):
         """Say nothing."""
 
 
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, *args: object) -> None:
+        """Say nothing of clients that went away."""
+
+
 @pytest.fixture
 def server() -> Iterator[str]:
-    running = ThreadingHTTPServer(("127.0.0.1", 0), _Answers)
+    running = _Server(("127.0.0.1", 0), _Answers)
     running.daemon_threads = True
     thread = threading.Thread(target=running.serve_forever)
     thread.start()

@@ -8,7 +8,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('oauth', '0014_asked_beyond_scopes'),
+        ('oauth', '0015_trusted_issuers'),
     ]
 
     operations = [
