@@ -17,7 +17,7 @@ from django.core.management import CommandError, call_command
 from pkcs11 import Attribute, ObjectClass
 
 from iam.checks import pkcs11_token
-from iam.oauth import hsm, keyring, state
+from iam.oauth import hsm, keyring, pkcs11_device, state
 from iam.oauth.models import SigningKey
 from iam.oauth.protocol import jose
 from iam.oauth.protocol.jose import Key, SigningUnavailable
@@ -210,7 +210,7 @@ def test_token_that_is_away_denies_and_signs_again_when_it_is_back(token):
             key.sign("JWT", {})
         assert time.monotonic() - begun < 0.1
 
-    time.sleep(hsm.COOL_DOWN_SECONDS)
+    time.sleep(pkcs11_device.COOL_DOWN_SECONDS)
 
     assert jose.verify(key.sign("JWT", {}), {"k": key})
 
@@ -221,7 +221,7 @@ def test_token_that_is_away_stops_the_engine_and_not_the_verification(world, tok
     access = world.tokens(scope=SCOPE)["access_token"]
     with token.away():
         lose_connection()
-        time.sleep(hsm.COOL_DOWN_SECONDS)
+        time.sleep(pkcs11_device.COOL_DOWN_SECONDS)
         with pytest.raises(SigningUnavailable):
             state.DatabaseState().signing_key("ES256").sign("JWT", {})
         assert world.introspect(access)["active"]
@@ -237,7 +237,7 @@ def test_wrong_pin_is_tried_once_so_that_the_token_does_not_lock_itself(token, s
             key.sign("JWT", {})
 
     settings.IAM_PKCS11_PIN = softhsm.PIN
-    time.sleep(hsm.COOL_DOWN_SECONDS)
+    time.sleep(pkcs11_device.COOL_DOWN_SECONDS)
 
     assert jose.verify(key.sign("JWT", {}), {"k": key})
 
@@ -267,7 +267,7 @@ def test_settings_that_lead_nowhere_deny_with_the_reason(token, settings, name, 
 
 
 def test_token_that_hangs_keeps_nobody_waiting_for_long(token, monkeypatch):
-    monkeypatch.setattr(hsm, "WAIT_SECONDS", 0.1)
+    monkeypatch.setattr(pkcs11_device, "WAIT_SECONDS", 0.1)
     key = key_in_token()
     with hsm.configured_device()._lock, pytest.raises(SigningUnavailable, match="does not answer"):
         key.sign("JWT", {})
@@ -310,7 +310,7 @@ def test_f11_sound_ring_in_a_token_has_no_problem_and_one_without_its_token_has(
 
     with token.away():
         lose_connection()
-        time.sleep(hsm.COOL_DOWN_SECONDS)
+        time.sleep(pkcs11_device.COOL_DOWN_SECONDS)
         problems = keyring.problems()
 
     assert len(problems) == 1
@@ -341,7 +341,7 @@ def test_schedule_goes_on_for_the_others_when_the_token_is_away(world, token, ca
     into_token(world)
     with token.away():
         lose_connection()
-        time.sleep(hsm.COOL_DOWN_SECONDS)
+        time.sleep(pkcs11_device.COOL_DOWN_SECONDS)
         made = keyring.tend((), world.now + timedelta(days=89), ACTOR)
 
     assert made == len(jose.ALGORITHMS) - 1
@@ -353,11 +353,11 @@ def test_next_key_in_a_token_that_is_away_does_not_take_over(world, token, caplo
     keyring.begin_rotation("ES256", world.now, ACTOR)
     with token.away():
         lose_connection()
-        time.sleep(hsm.COOL_DOWN_SECONDS)
+        time.sleep(pkcs11_device.COOL_DOWN_SECONDS)
         assert keyring.tend((), world.now + timedelta(days=1), ACTOR) == 0
 
     assert "does not take over" in caplog.text
-    time.sleep(hsm.COOL_DOWN_SECONDS)
+    time.sleep(pkcs11_device.COOL_DOWN_SECONDS)
     assert keyring.tend((), world.now + timedelta(days=1), ACTOR) == 1
 
 
@@ -379,3 +379,10 @@ def test_check_half_a_token_stops_the_start(settings, values, expected):
     settings.IAM_PKCS11_MODULE, settings.IAM_PKCS11_TOKEN_LABEL, settings.IAM_PKCS11_PIN = values
 
     assert [message.id for message in pkcs11_token(None)] == ["iam.E020"] * expected
+
+
+def test_library_is_loaded_by_those_only_who_have_a_token(tmp_path):
+    program = "import django, sys; django.setup(); import iam.oauth.keyring; print('pkcs11' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], text=True, capture_output=True, timeout=60)
+
+    assert done.stdout.strip() == "False", done.stderr
