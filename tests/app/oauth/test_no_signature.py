@@ -25,7 +25,8 @@ def fast() -> FastPath:
 def through(door, request: Request) -> tuple[int, dict[str, str], bytes]:
     seen: list[tuple[str, list[tuple[str, str]]]] = []
     state.forget()
-    body = b"".join(door(doors._environ(request), lambda *answer: seen.append(answer)))
+    with doors._connection_kept():
+        body = b"".join(door(doors._environ(request), lambda *answer: seen.append(answer)))
     ((status, headers),) = seen
     return int(status.split()[0]), dict(headers), body
 
