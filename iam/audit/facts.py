@@ -4,6 +4,7 @@ import ipaddress
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from django.conf import settings
@@ -78,6 +79,7 @@ def source_address(remote: str, forwarded: str) -> str:
     return str(source)
 
 
+@lru_cache(maxsize=4096)
 def _parsed(text: str) -> Address | None:
     """Read an address; with a zone it is none that means anything here."""
     try:

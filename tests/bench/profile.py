@@ -68,10 +68,11 @@ class InProcess(Connection):
 
 def inside(operation: str, world_file: Path, sort: str) -> None:
     """Profile one operation; runs in the service's environment."""
-    from django.core.wsgi import get_wsgi_application
     from django.db import connection
 
-    application = get_wsgi_application()
+    from iam import wsgi
+
+    application = wsgi.application
     place = world.load(world_file)
     step = OPERATIONS[operation](Setting(place, 1, 0, 1, 2.0), InProcess(application, place.port))
     times: dict[str, list[float]] = collections.defaultdict(list)

@@ -8,7 +8,15 @@ from iam.oauth.ports import State
 from iam.oauth.protocol import refresh_tokens
 from iam.oauth.protocol.claims import seconds
 from iam.oauth.protocol.errors import InvalidClient, OAuthError
-from iam.oauth.protocol.messages import ClientFacts, Request, Response, accepts, document, json_response
+from iam.oauth.protocol.messages import (
+    JSON_NOT_STORED,
+    ClientFacts,
+    Request,
+    Response,
+    accepts,
+    document,
+    json_response,
+)
 
 from .clients import authenticated_client, refusals_recorded
 
@@ -31,16 +39,26 @@ def introspect(request: Request, state: State, now: datetime) -> Response:
         token = form.get("token")
         if token is None:
             raise OAuthError("invalid_request", "token is missing.")
-    answer = _answer(state, token, client, now)
+    bearer = None if token.startswith(refresh_tokens.PREFIX) else issuance.known_bearer(state, token, now)
     if accepts(request.accept, SIGNED_TYPE):
+        answer = _answer(state, token, bearer, client, now)
         return document(SIGNED_TYPE, issuance.signed_introspection(state, client, answer, now))
-    return json_response(200, answer)
+    known = bearer.answers.get(client.client_id) if bearer else None
+    if known is not None:
+        return Response(200, JSON_NOT_STORED, known)
+    response = json_response(200, _answer(state, token, bearer, client, now))
+    if bearer is not None:
+        bearer.answers[client.client_id] = (
+            response.body
+        )  # forgotten with the token, or when anything of it changes
+    return response
 
 
-def _answer(state: State, token: str, asker: ClientFacts, now: datetime) -> dict[str, Any]:  # Any: JSON
+def _answer(
+    state: State, token: str, bearer: issuance.BearerToken | None, asker: ClientFacts, now: datetime
+) -> dict[str, Any]:  # Any: JSON
     if token.startswith(refresh_tokens.PREFIX):
         return _refresh_answer(state, token, asker, now) or INACTIVE
-    bearer = issuance.known_bearer(state, token, now)
     return (bearer and issuance.introspection(state, bearer, asker)) or INACTIVE
 
 

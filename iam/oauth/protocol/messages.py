@@ -26,6 +26,7 @@ PARAMETERS_COUNT_MAX = 64
 VALUE_LENGTH_MAX = 8_192
 
 NO_STORE = (("Cache-Control", "no-store"), ("Pragma", "no-cache"))
+JSON_NOT_STORED = (("Content-Type", "application/json"), *NO_STORE)
 
 
 @dataclass(frozen=True, slots=True)
