@@ -13,7 +13,6 @@ from iam.oauth.grants.code import code_digest
 from iam.oauth.ports import Context, State
 from iam.oauth.protocol.arrival import Arrival, check_road
 from iam.oauth.protocol.authorization import Target, check_request, check_target
-from iam.oauth.protocol.claims import PERSON_SCOPES
 from iam.oauth.protocol.consent import asked_disclosure, unagreed
 from iam.oauth.protocol.errors import OAuthError, Unshowable, described
 from iam.oauth.protocol.interaction import (
@@ -94,7 +93,7 @@ def check(arrival: Arrival, target: Target, state: State, now: datetime) -> Auth
     wanted = check_request(
         arrival.parameters,
         target,
-        lambda scope: _is_known(state, scope),
+        lambda scope: issuance.is_known_scope(state, scope),
         lambda t, c: hinted_sub(state, t, c),
         now,
     )
@@ -116,10 +115,6 @@ def _parameters(request: Request) -> Parameters:
     if request.method == "POST":
         return parse_form(request)
     raise OAuthError("invalid_request", "Use GET or POST.", status=405)
-
-
-def _is_known(state: State, scope: str) -> bool:
-    return scope in PERSON_SCOPES or state.scope_owner(scope) is not None
 
 
 def hinted_sub(state: State, token: str, client: ClientFacts) -> str:

@@ -5,11 +5,11 @@ from datetime import datetime
 from urllib.parse import urlencode
 from uuid import uuid4
 
+from iam.oauth import issuance
 from iam.oauth.grants.code import code_digest
 from iam.oauth.ports import DeviceRequest, State
 from iam.oauth.protocol.asked import Asked
 from iam.oauth.protocol.authorization import check_scopes
-from iam.oauth.protocol.claims import PERSON_SCOPES
 from iam.oauth.protocol.device import (
     DEVICE_CODE_LIFE,
     GRANT_TYPE,
@@ -41,10 +41,16 @@ def device_authorization(request: Request, state: State, now: datetime) -> Respo
         scopes = check_scopes(
             form.get("scope"),
             client,
-            lambda scope: _is_known(state, scope),
+            lambda scope: issuance.is_known_scope(state, scope),
             optional="authorization_details" in form,
         )
         asked = asked_in(form, client, scopes, state)
+        if (
+            asked.dpop_jkt
+        ):  # RFC 9449 §10 is about codes; to take it and not to hold it would be a promise broken
+            raise OAuthError(
+                "invalid_request", "dpop_jkt is not taken here; prove the key at the token endpoint."
+            )
         device_code, user_code = _store(request, state, client, scopes, asked, now)
     address = state.issuer + VERIFICATION_PATH
     return json_response(
@@ -81,7 +87,3 @@ def _store(
         status=429,
         reason="too_many_waiting",
     )
-
-
-def _is_known(state: State, scope: str) -> bool:
-    return scope in PERSON_SCOPES or state.scope_owner(scope) is not None

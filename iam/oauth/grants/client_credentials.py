@@ -7,7 +7,6 @@ from iam.oauth.ports import State
 from iam.oauth.protocol.asked import Asked
 from iam.oauth.protocol.authorization import check_scopes
 from iam.oauth.protocol.binding import Binding
-from iam.oauth.protocol.claims import PERSON_SCOPES
 from iam.oauth.protocol.errors import OAuthError
 from iam.oauth.protocol.messages import ClientFacts, Request, Response, json_response
 from iam.oauth.protocol.parameters import Parameters
@@ -29,7 +28,7 @@ def exchange(
         )
     details = issuance.details_asked(state, client, form)
     if "scope" in form:
-        scopes = check_scopes(form["scope"], client, lambda scope: _is_known(state, scope))
+        scopes = check_scopes(form["scope"], client, lambda scope: issuance.is_known_scope(state, scope))
     elif details:
         scopes = ()
     else:
@@ -51,7 +50,3 @@ def exchange(
             **carried(issuance.address(state, clearance)),
         },
     )
-
-
-def _is_known(state: State, scope: str) -> bool:
-    return scope in PERSON_SCOPES or state.scope_owner(scope) is not None

@@ -19,6 +19,8 @@ from iam.oauth.protocol.messages import ClientFacts, Request, Response, json_res
 from iam.oauth.protocol.parameters import Parameters
 from iam.oauth.protocol.trusted_issuers import TrustedIssuerFacts, expected, judge_life
 
+from .tokens import refuse_details
+
 
 def exchange(
     request: Request, state: State, client: ClientFacts, form: Parameters, sender: Binding, now: datetime
@@ -27,6 +29,7 @@ def exchange(
 
     Raises: OAuthError invalid_request, invalid_grant, invalid_scope, invalid_target. Spec: RFC 7523 §3.1.
     """
+    refuse_details(form)
     text = form.get("assertion")
     if text is None:
         raise OAuthError("invalid_request", "assertion is missing.")
@@ -101,9 +104,7 @@ def _scopes(
                 "invalid_scope", "Client and issuer have no scope in common.", reason="scope_missing"
             )
         return scopes
-    scopes = check_scopes(
-        form["scope"], client, lambda scope: scope in PERSON_SCOPES or state.scope_owner(scope) is not None
-    )
+    scopes = check_scopes(form["scope"], client, lambda scope: issuance.is_known_scope(state, scope))
     if not set(scopes) - set(PERSON_SCOPES) <= issuer.scopes:
         raise OAuthError("invalid_scope", "The issuer may not vouch for this scope.", reason="issuer_scope")
     return scopes

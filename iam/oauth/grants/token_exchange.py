@@ -16,6 +16,8 @@ from iam.oauth.protocol.messages import ClientFacts, Request, Response, json_res
 from iam.oauth.protocol.parameters import Parameters, words
 from iam.oauth.protocol.resource_uri import problem_with_resource
 
+from .tokens import refuse_details
+
 
 def exchange(
     request: Request, state: State, client: ClientFacts, form: Parameters, sender: Binding, now: datetime
@@ -24,6 +26,7 @@ def exchange(
 
     Raises: OAuthError invalid_request, invalid_target, invalid_scope. Spec: RFC 8693 §2.1, §2.2.
     """
+    refuse_details(form)
     token = _subject_token(form)
     targets = _targets(state, form)
     subject = issuance.clear_bearer(state, token, now)

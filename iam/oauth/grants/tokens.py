@@ -106,3 +106,11 @@ def token_answer(
         session=str(session.id),
     )
     return json_response(200, answer)
+
+
+def refuse_details(form: Parameters) -> None:
+    """Refuse `authorization_details` where no person and no registration could grant one. Raises: OAuthError."""
+    if "authorization_details" in form:
+        raise OAuthError(
+            "invalid_authorization_details", "This grant gives scopes only, no authorization_details."
+        )

@@ -1,6 +1,14 @@
 """The one gate (`gate.py`) and what leaves through it (`documents.py`)."""
 
-from .address import Address, address, detail_audience, details_asked, resources_asked, restricted
+from .address import (
+    Address,
+    address,
+    detail_audience,
+    details_asked,
+    is_known_scope,
+    resources_asked,
+    restricted,
+)
 from .answers import signed_response
 from .documents import (
     access_token,
@@ -47,6 +55,7 @@ __all__ = [
     "details_asked",
     "id_token",
     "introspection",
+    "is_known_scope",
     "known_bearer",
     "logout_token",
     "narrowed",

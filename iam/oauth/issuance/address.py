@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from iam.oauth.ports import State
 from iam.oauth.protocol.audience import audience_of, check_resources, scopes_for
 from iam.oauth.protocol.authorization_details import Detail, check_details, narrowed_details
+from iam.oauth.protocol.claims import PERSON_SCOPES
 from iam.oauth.protocol.errors import OAuthError
 from iam.oauth.protocol.messages import ClientFacts
 from iam.oauth.protocol.parameters import Parameters
@@ -66,6 +67,11 @@ def _audiences(state: State, scopes: tuple[str, ...], details: tuple[Detail, ...
 def _applications(state: State, audiences: tuple[str, ...]) -> frozenset[str]:
     servers = (state.resource_server(name) for name in audiences)
     return frozenset(server.application for server in servers if server and server.application)
+
+
+def is_known_scope(state: State, scope: str) -> bool:
+    """Say whether a scope exists: one that describes a person, or that an enabled resource server owns."""
+    return scope in PERSON_SCOPES or state.scope_owner(scope) is not None
 
 
 def resources_asked(

@@ -157,6 +157,9 @@ def test_device_codes_are_stored_by_digest_only(world):
         ("screen", SECRET, {"scope": "x" * 9000}, 400, "invalid_request"),
         ("screen", SECRET, {"scope": "openid\0"}, 400, "invalid_request"),
         ("radio", SECRET, {"scope": "openid"}, 400, "invalid_scope"),
+        ("screen", SECRET, {"dpop_jkt": "a" * 43}, 400, "invalid_request"),
+        ("screen", SECRET, {"resource": "https://nobody.example/"}, 400, "invalid_target"),
+        ("screen", SECRET, {"authorization_details": "[1]"}, 400, "invalid_authorization_details"),
     ],
 )  # fmt: skip
 @pytest.mark.spec("RFC 8628", "3.1", "client authentication and registration")

@@ -251,6 +251,12 @@ def test_issuer_vouches_for_no_more_than_its_scopes(world):
     assert given(world, assertion(world))["scope"] == "demo.read"
 
 
+def test_assertion_gives_no_authorization_details(world):
+    response = ask(world, assertion(world), authorization_details='[{"type":"payment"}]')
+
+    assert error_of(response) == "invalid_authorization_details"
+
+
 def test_client_that_is_not_registered_for_the_grant_is_refused(world):
     assert error_of(ask(world, assertion(world), "service", SECRET)) == "unauthorized_client"
 

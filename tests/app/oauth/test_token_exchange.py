@@ -362,6 +362,7 @@ def test_a18_id_token_refresh_token_and_forged_token_are_no_subjects(world):
         ({"audience": "http://localhost:8000"}, "invalid_target"),  # ourselves
         ({"audience": "resource", "resource": "https://other.example/"}, "invalid_target"),
         ({"audience": None, "resource": "resource"}, "invalid_target"),  # no address
+        ({"authorization_details": "[]"}, "invalid_authorization_details"),
         ({"audience": "x" * 9000}, "invalid_request"),
         ({"scope": "x" * 9000}, "invalid_request"),
         ({"subject_token": "x" * 9000}, "invalid_request"),
