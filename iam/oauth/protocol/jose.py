@@ -27,6 +27,9 @@ _SHA256 = hashes.SHA256()
 _PS256 = padding.PSS(padding.MGF1(_SHA256), salt_length=32)
 _RSA_PADDING: dict[str, padding.AsymmetricPadding] = {"RS256": _RS256, "PS256": _PS256}
 
+# Header parameters that are text wherever they are given (RFC 7515 §4.1.1, §4.1.4, §4.1.9, §4.1.10).
+_TEXTS = ("alg", "kid", "typ", "cty")
+
 PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey
 PublicKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey | ed25519.Ed25519PublicKey
 
@@ -229,6 +232,8 @@ def split(token: str) -> Signed:
     header = _json_object(decode_segment(head))
     if "crit" in header or "b64" in header:
         raise BadToken("extension not understood")
+    if not all(isinstance(header.get(name, ""), str) for name in _TEXTS):
+        raise BadToken("a header parameter is no text")
     return Signed(header, decode_segment(body), f"{head}.{body}".encode("ascii"), decode_segment(tail))
 
 
@@ -250,7 +255,7 @@ def verify(token: str, keys: Mapping[str, Key]) -> Verified:
 
 def _json_object(data: bytes) -> dict[str, Any]:  # Any: JSON
     try:
-        value = json.loads(data)
+        value = json.loads(data.decode())  # UTF-8 and nothing else (RFC 7515 §5.2)
     except (ValueError, RecursionError) as problem:
         raise BadToken("not JSON") from problem
     if not isinstance(value, dict):
