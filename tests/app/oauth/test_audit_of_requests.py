@@ -17,11 +17,13 @@ from iam.audit.facts import RequestFacts
 from iam.audit.models import AuditEvent, RefusalTally
 from iam.audit.record import flush_tallies
 from iam.oauth import interactions
+from iam.oauth.clients import apply_all
 from iam.oauth.models import Client
 from iam.oauth.protocol import refresh_tokens
 from iam.oauth.protocol.messages import Interaction, Request, Response
+from tests.proofs import Prover
 
-from .conftest import SECRET, SERVER_SECRET, World
+from .conftest import CLIENTS, ISSUER, SECRET, SERVER_SECRET, World
 
 pytestmark = pytest.mark.django_db
 
@@ -263,6 +265,19 @@ def test_a20_no_secret_is_in_any_table_or_log(world: World, caplog: pytest.LogCa
             known(answer[name].rsplit(".", 1)[-1])
     world.introspect(fresh["access_token"])
     world.userinfo(fresh["access_token"])
+    # Tokens of the other kind, bound to a key; and proofs.
+    other = next(item for item in CLIENTS if item["client_id"] == "other")
+    apply_all([{**other, "trusted": True, "access_token_format": "opaque"}], world.now, "system:test")
+    world.prover = Prover()
+    bound = world.tokens("other", scope="openid")
+    for name in ("access_token", "refresh_token"):
+        known(bound[name])
+    proof = world.prover.proof(
+        "GET", f"{ISSUER}/userinfo", world.now, bound["access_token"], jti=sent("identifier")
+    )
+    for used in (proof, proof, sent("proof")):
+        world.userinfo(bound["access_token"], "DPoP", dpop=known(used))
+    world.prover = None
     # Replays, wrong secrets, and secrets in the wrong places.
     world.exchange(code)
     world.refresh(tokens["refresh_token"])

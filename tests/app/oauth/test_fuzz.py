@@ -10,6 +10,7 @@ import re
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 from urllib.parse import parse_qs, quote, quote_plus, urlencode, urlsplit
 
@@ -25,6 +26,7 @@ from iam.oauth.detail_types import apply_types
 from iam.oauth.endpoints.arrival import REQUEST_URI_PREFIX
 from iam.oauth.models import Client, Grant
 from iam.oauth.protocol.client_auth import ASSERTION_TYPE
+from iam.oauth.protocol.dpop import nonce_at
 from iam.oauth.protocol.messages import (
     Answer,
     ErrorPage,
@@ -35,7 +37,7 @@ from iam.oauth.protocol.messages import (
     ResponseMode,
 )
 from iam.oauth.protocol.resources import RESOURCES, metadata_address
-from tests.proofs import private_key
+from tests.proofs import Prover, private_key
 
 from .conftest import CLIENTS, SECRET, SERVER_SECRET, World, claims_of
 from .test_client_authentication import SIGNER, assertion
@@ -510,3 +512,65 @@ def test_a65_a_megabyte_anywhere_answers_by_the_rules(
         Request(method, path, cookies={cookies.SESSION: huge}, content_type=huge),
     ):
         ask(request)
+
+
+PROVER = Prover()
+PROOF = {
+    "jti": ["", "j", "J", None], "htm": ["GET", "POST", "post"], "iat": [0, 59, 61, -11, 10**6],
+    "htu": ["", "?x=1", "#y", "/", "x"], "nonce": ["", "NONCE", "old"], "ath": ["TOKEN", "", "x"],
+}  # fmt: skip
+PROOF_NAMES = st.sampled_from(["jti", "htm", "htu", "iat", "exp", "nbf", "nonce", "ath", "sub"]) | nasty
+PROOF_HEADERS = st.sampled_from(["typ", "alg", "jwk", "kid", "crit", "b64", "x5c"])
+
+
+def test_fuzz_dpop_proof_is_refused_or_works_once(world: World, live: dict[str, str]) -> None:
+    """At the three places that take one; what is left of the request is right."""
+    world.prover = PROVER
+    bound = world.tokens(scope="openid")["access_token"]
+    ask, worked = asker(world, live), 0
+    nonce = nonce_at(state.DatabaseState().nonce_key, world.now)
+    likely = st.fixed_dictionaries({name: st.sampled_from(values) for name, values in PROOF.items()})
+    requests = st.sampled_from(
+        [
+            Request("GET", "/userinfo", authorization=f"DPoP {bound}"),
+            Request("POST", "/userinfo", authorization=f"dpop {bound}", content_type="text/plain"),
+            Request(
+                "POST", "/token", body=b"grant_type=client_credentials", content_type=FORM,
+                authorization=basic(f"service:{SECRET}"),
+            ),
+        ]
+    )  # fmt: skip
+
+    @bounded
+    @given(
+        requests, likely, st.booleans(), st.dictionaries(PROOF_NAMES, json_values, max_size=2),
+        st.dictionaries(PROOF_HEADERS, json_values, max_size=1), st.one_of(st.none(), st.none(), nasty),
+    )  # fmt: skip
+    def run(
+        request: Request, base: dict[str, Any], right: bool, changes: dict[str, Any], header: dict[str, Any],
+        text: str | None,
+    ) -> None:  # fmt: skip
+        nonlocal worked
+        address = f"http://localhost:8000{request.path}{'' if right else base['htu']}"
+        said = {
+            "jti": base["jti"] or secrets.token_urlsafe(6), "htm": request.method if right else base["htm"],
+            "nonce": {"NONCE": nonce}.get(base["nonce"], base["nonce"] or None), **changes,
+        }  # fmt: skip
+        made_at = world.now - timedelta(seconds=0 if right else base["iat"])
+        for_token = bound if request.path == "/userinfo" and (right or base["ath"] == "TOKEN") else ""
+        try:
+            proof = PROVER.proof("GET", address, made_at, for_token, header=header, **said)
+        except UnicodeEncodeError:  # a lone surrogate cannot be written
+            return
+        request = replace(request, dpop=text if text is not None else proof)
+        if not request.dpop:
+            return
+        first, second = ask(request), ask(request)
+        assert isinstance(first, Response)
+        assert isinstance(second, Response)
+        assert second.status in {400, 401}, "a proof worked twice"
+        assert dict(first.headers)["DPoP-Nonce"]
+        worked += first.status == 200
+
+    run()
+    assert worked > 5
