@@ -377,7 +377,8 @@ def test_assertion_with_a_wrong_claim_is_refused_by_its_name(changes, reason):
     "typ", ["", "at+jwt", "dpop+jwt", "logout+jwt", "oauth-authz-req+jwt", "JWT ", 1, None, ["JWT"]]
 )
 def test_a13_assertion_of_another_type_is_refused(typ):
-    assert refusal(signed({"typ": typ})) == "assertion_type"
+    expected = "assertion_type" if isinstance(typ, str) else "bad_assertion"
+    assert refusal(signed({"typ": typ})) == expected
 
 
 @pytest.mark.parametrize(
@@ -385,7 +386,8 @@ def test_a13_assertion_of_another_type_is_refused(typ):
     ["none", "None", "nOnE", "", "HS256", "HS384", "HS512", "RS1", "ES384", "dir", 1, None, ["ES256"], {}],
 )
 def test_a11_assertion_of_no_allowed_algorithm_is_refused(alg):
-    assert refusal(raw({"alg": alg, "kid": "k-ES256"}, claims())) == "assertion_algorithm"
+    expected = "assertion_algorithm" if isinstance(alg, str) else "bad_assertion"
+    assert refusal(raw({"alg": alg, "kid": "k-ES256"}, claims())) == expected
     assert refusal(raw({"kid": "k-ES256"}, claims())) == "assertion_algorithm"
 
 
