@@ -26,6 +26,7 @@ from iam.audit.facts import facts_of
 from iam.errors import Conflict
 from iam.oauth import interactions
 from iam.oauth.interactions import Parked
+from iam.oauth.protocol.jose import SigningUnavailable
 from iam.oauth.protocol.messages import Interaction
 from iam.oauth.views import final
 
@@ -108,6 +109,9 @@ def flow(request: HttpRequest, handle: str) -> HttpResponse:
         response = turn.answer(HttpResponseRedirect(request.path, status=303))
     except mfa.MFAError as problem:  # a key is missing or a secret is damaged: nobody passes, and it is said
         response = _broken_factor(turn, problem)
+    except SigningUnavailable as problem:  # the answer cannot be signed; reloading the page tries again
+        logger.error("request %s: %s", facts_of(request).request_id, problem)  # noqa: TRY400 -- the text says it all
+        response = turn.answer(render(request, "portal/error.html", {"kind": "broken"}, status=503))
     keep_choice(response, chosen)
     return response
 

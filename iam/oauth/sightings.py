@@ -11,7 +11,7 @@ from collections import deque
 from dataclasses import dataclass
 from datetime import datetime
 
-from django.db import DatabaseError, close_old_connections, transaction
+from django.db import Error, close_old_connections, transaction
 
 from .models import Client, KeySighting
 from .protocol.key_ring import Reader, Status
@@ -77,13 +77,13 @@ def forget() -> None:
 
 
 def write_pending() -> None:
-    """Write what was noted, on this thread's connection. Raises: DatabaseError, and then it will be seen again."""
+    """Write what was noted, on this thread's connection. Raises: django.db.Error, and then it will be seen again."""
     while _pending:
         sighting, seen_at = _pending.popleft()
         try:
             with transaction.atomic():
                 _write(sighting, seen_at)
-        except DatabaseError:
+        except Error:
             _noted.pop(sighting, None)
             raise
 
@@ -151,5 +151,5 @@ def _run() -> None:
         close_old_connections()
         try:
             write_pending()
-        except DatabaseError as problem:
+        except Error as problem:
             logger.warning("What clients were seen with could not be written: %s", problem)

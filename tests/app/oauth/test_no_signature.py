@@ -1,15 +1,18 @@
 """Nothing can sign: it denies with 503 at both doors, uses nothing up, and what needs no signature goes on."""
 
 import base64
+import hashlib
 import json
 from collections.abc import Callable
 from urllib.parse import urlencode
 
 import pytest
+from django.test import Client
 
+from iam.accounts import cookies
 from iam.oauth import state
 from iam.oauth.fastpath import FastPath
-from iam.oauth.models import SigningKey
+from iam.oauth.models import Grant, SigningKey
 from iam.oauth.protocol.key_ring import Status
 from iam.oauth.protocol.messages import Request
 from iam.wsgi import Handler
@@ -47,6 +50,7 @@ def broken(world: World) -> Callable[[], None]:
 
     def damage(content: bytes) -> None:
         SigningKey.objects.filter(kid=row.kid).update(encrypted_private=content)
+        state.forget()
 
     damage(b"damaged" * 20)
     return lambda: damage(sealed)
@@ -75,6 +79,44 @@ def test_code_is_not_used_up_when_its_tokens_cannot_be_signed(world, broken, doo
 def test_what_needs_no_signature_goes_on(world, broken, path):
     assert through(fast(), Request("GET", path))[0] == 200
     assert through(Handler(), form("/introspect", token="x"))[0] == 200
+
+
+def signed_request(world: World) -> dict[str, str]:
+    challenge = (
+        base64.urlsafe_b64encode(hashlib.sha256(world.verifier.encode()).digest()).rstrip(b"=").decode()
+    )
+    return {
+        "client_id": "web", "redirect_uri": "https://web.example/cb", "response_type": "code", "scope": "openid",
+        "state": "st", "code_challenge": challenge, "code_challenge_method": "S256", "response_mode": "jwt",
+    }  # fmt: skip
+
+
+def test_answer_that_must_be_signed_is_a_page_that_says_so_and_makes_no_code(world, broken):
+    browser = Client()
+    browser.cookies[cookies.SESSION] = world.cookie
+
+    answer = browser.get("/authorize", signed_request(world))
+
+    assert (answer.status_code, answer["Content-Type"]) == (503, "text/html; charset=utf-8")
+    assert "temporarily_unavailable" in answer.content.decode()
+    assert not Grant.objects.exists()
+    broken()
+    assert browser.get("/authorize", signed_request(world)).status_code == 303
+    assert Grant.objects.count() == 1
+
+
+def test_sign_in_that_ends_in_such_an_answer_can_be_ended_later(world, broken, caplog):
+    browser = Client()
+    page = browser.get("/authorize", signed_request(world))["Location"]
+    browser.cookies[cookies.SESSION] = world.cookie
+
+    answer = browser.get(page)
+
+    assert answer.status_code == 503
+    assert "there is no active key for ES256" in caplog.text
+    assert not Grant.objects.exists()
+    broken()
+    assert browser.get(page)["Location"].startswith("https://web.example/cb?response=")
 
 
 def test_authorization_needs_no_signature(world, broken):
