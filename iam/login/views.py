@@ -269,7 +269,7 @@ def _situation(turn: Turn, need: Interaction) -> Situation:
         need=need.need,
         reason=need.reason,
         known_name=login_of(session.user_id) if session else "",
-        hinted_name=asked.login_hint if asked else "",
+        hinted_name=clean_name(asked.login_hint) if asked else "",
         has_factor=mfa.has_second_factor(str(session.user_id)) if session else False,
         password_at=session.password_at if session else None,
     )

@@ -1,5 +1,6 @@
 """The pages themselves, in a real browser: clicks that people really make, small screens, keyboards, screen readers."""
 
+import json
 import re
 import threading
 from collections.abc import Callable, Iterator
@@ -247,6 +248,21 @@ def walk(
     )
     page.goto(consent)
     look("consent", page)
+    payment = {
+        "type": "payment",
+        "amount": {"value": "1.00", "currency": "XOF"},
+        "creditor": "A" * 120,
+        "urgent": True,
+    }
+    page.goto(
+        Person(service.issuer, "").request(
+            "test-ask",
+            "http://127.0.0.1:9901/callback",
+            scope="openid",
+            authorization_details=json.dumps([payment]),
+        )
+    )
+    look("details", page)
 
 
 @pytest.mark.parametrize("language", LANGUAGES)

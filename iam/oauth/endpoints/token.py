@@ -26,6 +26,8 @@ GRANTS: dict[str, Exchange] = {
     TOKEN_EXCHANGE: token_exchange.exchange,
     JWT_BEARER: jwt_bearer.exchange,
 }
+# What is asked of the others is named by scopes alone; details that nobody looks at would be a promise (RFC 9396 §5).
+WITHOUT_DETAILS = frozenset({TOKEN_EXCHANGE, JWT_BEARER})
 
 
 def token(request: Request, state: State, now: datetime) -> Response:
@@ -44,5 +46,11 @@ def token(request: Request, state: State, now: datetime) -> Response:
             raise OAuthError("unsupported_grant_type", "This grant type is not offered.")
         if grant_type not in client.grant_types:
             raise OAuthError("unauthorized_client", "This client may not use this grant type.")
+        if grant_type in WITHOUT_DETAILS and "authorization_details" in form:
+            raise OAuthError(
+                "invalid_authorization_details",
+                "This grant gives no authorization details.",
+                reason="details_of_grant",
+            )
         sender = proved_sender(request, state, client, now)
         return exchange(request, state, client, form, sender, now)

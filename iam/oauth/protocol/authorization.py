@@ -19,6 +19,7 @@ from .redirects import is_registered
 from .response_mode import check_mode, mode_of_errors
 
 _MAX_AGE = re.compile(r"[0-9]{1,9}", re.ASCII)
+_LOGIN_HINT_LENGTH_MAX = 256
 _NONCE_LENGTH_MAX = 255  # the column's
 _STATE_LENGTH_MAX = 4096
 _UNSUPPORTED = {
@@ -142,7 +143,7 @@ def check_request(
         prompt=_prompt(parameters.get("prompt")),
         max_age=_max_age(parameters.get("max_age"), client),
         acr_values=words(parameters.get("acr_values", "")) or client.default_acr_values,
-        login_hint=parameters.get("login_hint", "")[:256],
+        login_hint=_login_hint(parameters.get("login_hint", "")),
         ui_locales=_locales(parameters.get("ui_locales", "")),
         hinted_sub=hinted_sub(hint, client) if hint else "",
         response_mode=check_mode(parameters, client, target.redirect_uri),
@@ -194,6 +195,11 @@ def _max_age(text: str | None, client: ClientFacts) -> int | None:
     if not _MAX_AGE.fullmatch(text):
         raise OAuthError("invalid_request", "max_age must be a number of seconds.", reason="max_age")
     return int(text)
+
+
+def _login_hint(text: str) -> str:
+    """Return a hint, "" for one that is too long: cut, it could be somebody else's name. Spec: OIDC Core §3.1.2.1."""
+    return text if len(text) <= _LOGIN_HINT_LENGTH_MAX else ""
 
 
 def _locales(text: str) -> tuple[str, ...]:

@@ -132,6 +132,7 @@ _ROWS: Mapping[str, tuple[str, str]] = {
     "details_schema": (_DETAILS, "An object does not fit the schema of its type; error_description says where."),
     "details_deceiving": (_DETAILS, "A text has control signs or marks that turn the direction of writing."),
     "details_locations": (_DETAILS, "locations must be the resource_uri of the resource server that owns the type."),
+    "details_of_grant": (_DETAILS, "This grant type takes no authorization_details; use scope."),
     "details_widened": (_DETAILS, "A token request named details that were not granted exactly so."),
     "detail_type_not_allowed": (_DENIED, "The client may no longer ask for this type of authorization details."),
     # grants

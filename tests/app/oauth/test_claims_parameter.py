@@ -355,3 +355,29 @@ def test_codes_after_a_choice_are_redeemed_as_any(world, secret, status):
     code = answer_of(evaluate(world, flow))["code"]
 
     assert world.exchange(code, secret=secret).status == status
+
+
+# -- what only helps ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.spec("OIDC Core", "3.1.2.1", "login_hint and ui_locales are hints and never an error")
+@pytest.mark.parametrize(
+    ("changes", "hint", "locales"),
+    [
+        ({"login_hint": "amina"}, "amina", ()),
+        ({"login_hint": "a" * 256}, "a" * 256, ()),
+        ({"login_hint": "a" * 257}, "", ()),
+        ({"login_hint": "<b>\u202e"}, "<b>\u202e", ()),
+        ({"ui_locales": "fr-CA en xx AR-ne fr"}, "", ("fr", "en", "ar")),
+        ({"ui_locales": "x " * 3000}, "", ()),
+        ({"ui_locales": "\u0627 -- fr_"}, "", ()),
+    ],
+)
+def test_hints_are_kept_as_far_as_they_help(world, changes, hint, locales):
+    world.cookie = ""
+
+    answer = world.authorize(**changes)
+
+    assert isinstance(answer, Interaction)
+    assert answer.request is not None
+    assert (answer.request.login_hint, answer.request.ui_locales) == (hint, locales)

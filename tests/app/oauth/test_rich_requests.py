@@ -12,10 +12,15 @@ from iam.oauth import interactions
 from iam.oauth.clients import apply_all
 from iam.oauth.detail_types import apply_types, describe
 from iam.oauth.models import AuthorizationDetailType, Client, Consent, ParkedRequest
+from iam.oauth.protocol.delegation import GRANT_TYPE as TOKEN_EXCHANGE
 from iam.oauth.protocol.fields import MetadataError
 from iam.oauth.protocol.messages import Interaction, Need, Request, Response
+from iam.oauth.protocol.trusted_issuers import GRANT_TYPE as JWT_BEARER
 
 from .conftest import CLIENTS, SECRET, SERVER_SECRET, answer_of, claims_of
+from .test_request_objects import signer
+
+__all__ = ["signer"]
 
 pytestmark = pytest.mark.django_db
 
@@ -274,6 +279,43 @@ def test_pushed_details_arrive(world):
     code = answer_of(world.visit(client_id="web", request_uri=name))["code"]
 
     assert json.loads(world.exchange(code).body)["authorization_details"] == [TEN]
+
+
+@pytest.mark.spec("RFC 9101", "4", "what is no text in a request object is JSON")
+@pytest.mark.parametrize("by_par", [False, True])
+def test_signed_request_carries_details_claims_and_resources(world, signer, by_par):
+    wanted = {
+        "scope": "openid ledger.read", "authorization_details": [TEN, FOLDER], "resource": [LEDGER, ARCHIVE],
+        "claims": {"id_token": {"acr": {"essential": True, "values": ["aal2"]}}, "userinfo": {"office": None}},
+    }  # fmt: skip
+    if by_par:
+        visit = {"request_uri": json.loads(signer.push(**wanted).body)["request_uri"]}
+    else:
+        visit = {"request": signer.sign(**wanted)}
+
+    tokens = json.loads(world.exchange(answer_of(world.visit(client_id="web", **visit))["code"]).body)
+
+    claims = claims_of(tokens["access_token"])
+    assert (claims["aud"], claims["acr"]) == ([LEDGER, ARCHIVE], "aal2")
+    assert claims["authorization_details"] == [TEN, FOLDER]
+
+
+@pytest.mark.parametrize(
+    "wanted", [{"authorization_details": {"type": "payment"}}, {"authorization_details": [{"type": "x"}]}, {"claims": []}, {"resource": ["x"]}]
+)  # fmt: skip
+def test_signed_request_is_judged_as_any_other(world, signer, wanted):
+    answer = answer_of(world.visit(client_id="web", request=signer.sign(**wanted)))
+
+    assert answer["error"] in {"invalid_authorization_details", "invalid_request", "invalid_target"}
+
+
+@pytest.mark.parametrize("grant", [TOKEN_EXCHANGE, JWT_BEARER])
+def test_grants_that_know_nothing_of_details_refuse_them(world, grant):
+    Client.objects.filter(client_id="service").update(grant_types=["client_credentials", grant])
+
+    response = world.post("/token", "service", SECRET, grant_type=grant, authorization_details=details(TEN))
+
+    assert refusal(response) == "invalid_authorization_details"
 
 
 def test_pushed_details_that_no_type_allows_are_refused_at_once(world):
