@@ -225,7 +225,8 @@ def _looked_up(place: Place, resolve: Resolver, deadline: float) -> list[Address
     """Look a name up in a thread of its own, because the system's look-up knows no time limit. Raises: Refused."""
     with contextlib.suppress(ValueError):
         return [ipaddress.ip_address(place.host)]
-    if not _lookups.acquire(blocking=False):
+    slots = _lookups
+    if not slots.acquire(blocking=False):
         raise Refused("busy", "Too many look-ups hang; try again later.")
     found: list[list[str]] = []
 
@@ -235,7 +236,7 @@ def _looked_up(place: Place, resolve: Resolver, deadline: float) -> list[Address
         except (OSError, UnicodeError):
             found.append([])
         finally:
-            _lookups.release()
+            slots.release()
 
     thread = threading.Thread(target=look_up, name="outbound-lookup", daemon=True)
     thread.start()

@@ -419,6 +419,13 @@ def test_certificate_that_is_not_the_registered_one_is_refused(shown: str, machi
     assert error_of(by_certificate(machines, shown)) == "invalid_client"
 
 
+def test_certificate_is_judged_at_the_time_of_the_request(machines: World):
+    shown = certificate()
+    machines.later(days=2)
+
+    assert error_of(by_certificate(machines, shown)) == "invalid_client"
+
+
 def test_certificate_of_an_authority_that_says_nothing_of_its_usage_counts(
     machines: World, settings: Any, tmp_path: Any
 ):
