@@ -155,7 +155,7 @@ def _moment(claims: Mapping[str, Any], name: str) -> datetime | None:  # Any: JS
     value = claims.get(name)
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not _TIME_MIN <= value <= _TIME_MAX:
+    if not isinstance(value, int | float) or not _TIME_MIN <= value <= _TIME_MAX:  # true is 1, and too early
         raise BadAssertion("assertion_time", f"The assertion's {name} is no time in seconds.")
     return datetime.fromtimestamp(value, UTC)
 
