@@ -50,7 +50,8 @@ def purge(now: datetime) -> int:
             DeviceGrant.objects.filter(session=None, expires__lt=now - DEVICE_GRANTS_KEPT),
             DeviceGrant.objects.filter(session__expires_at__lt=now),
             TokenFamily.objects.filter(expires_at__lt=now),
-            LoginSession.objects.filter(expires_at__lt=now - SESSIONS_KEPT),
+            # One that was never ended is left for `end_sessions_that_ran_out`: its applications do not know yet.
+            LoginSession.objects.filter(expires_at__lt=now - SESSIONS_KEPT, ended_at__isnull=False),
         )
     )
 

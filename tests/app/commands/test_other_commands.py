@@ -1,4 +1,4 @@
-"""`person`, `audit`, `housekeeping`."""
+"""`person`, `audit`, `housekeeping`, `deliver`."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -7,11 +7,14 @@ import pytest
 
 import mfa.service
 from iam.accounts.models import DirectoryLink, User
-from iam.accounts.services import open_session
+from iam.accounts.services import end_session, open_session
 from iam.audit.models import AuditDetail, AuditEvent, RefusalTally
 from iam.audit.record import Event, Outcome, record, tally
 from iam.audit.tags import Action
+from iam.oauth.clients import apply_all
+from iam.oauth.models import Client, SessionClient
 from tests.organisation import NOW
+from tests.servers.receivers import away
 
 pytestmark = pytest.mark.django_db
 
@@ -191,3 +194,48 @@ def test_housekeeping_writes_counted_refusals_once(run):
     assert "counted refusals written to the audit: 0" in second.out
     assert not RefusalTally.objects.exists()
     assert AuditEvent.objects.filter(action="anonymous:request:refuse").count() == 1
+
+
+def test_housekeeping_ends_sessions_that_ran_out(house, run):
+    run("person", "show", "fatima")
+    user = User.objects.get()
+    over, _ = open_session(user, datetime.now(UTC) - timedelta(hours=2), timedelta(hours=1))
+    live, _ = open_session(user, datetime.now(UTC), timedelta(hours=1))
+
+    ran = run("housekeeping")
+
+    assert "sessions that ran out ended: 1" in ran.out
+    over.refresh_from_db()
+    live.refresh_from_db()
+    assert (over.end_reason, live.ended_at) == ("ran_out", None)
+    assert AuditEvent.objects.get(action="person:session:end").actor == "system:housekeeping"
+
+
+# -- deliver ----------------------------------------------------------------------------------------------
+
+
+def test_deliver_shows_what_is_waiting_and_makes_one_attempt(house, run, settings):
+    settings.IAM_OUTBOUND_ALLOW = ("http://127.0.0.1:*", "127.0.0.0/8")
+    run("person", "show", "fatima")
+    run("keys", "ensure")
+    now = datetime.now(UTC)
+    session, _ = open_session(User.objects.get(), now, timedelta(hours=1))
+    client = {
+        "client_id": "archive", "redirect_uris": ["https://archive.example/cb"], "backchannel_logout_uri": away(), "trusted": True,
+    }  # fmt: skip
+    apply_all([client], now, "system:test")
+    assert "Every application knows" in run("deliver", "--list").out
+    SessionClient.objects.create(
+        session=session, client=Client.objects.get(client_id="archive"), sid="s-1", created_at=now
+    )
+    end_session(session.pk, reason="signed_out", now=now)
+    assert (
+        "archive: 1 waiting, 0 given up, the oldest for 0 min, last failure: none yet"
+        in run("deliver", "--list").out
+    )
+
+    ran = run("deliver", "--once")
+
+    assert "attempts made: 1" in ran.out
+    assert "last failure: unreachable" in run("deliver", "--list").out
+    assert "attempts made: 0" in run("deliver", "--once").out

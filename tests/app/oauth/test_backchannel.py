@@ -25,7 +25,7 @@ from iam.oauth.outbox import GIVE_UP_AFTER, LEASE, Progress, decide_retry
 from iam.oauth.protocol.errors import OAuthError
 from iam.oauth.protocol.fields import MetadataError
 from iam.oauth.protocol.messages import Interaction
-from iam.oauth.purge import purge
+from iam.oauth.purge import SESSIONS_KEPT, purge
 from tests.app.oauth.conftest import CLIENTS, World, claims_of
 from tests.app.oauth.test_hostile import logout
 from tests.organisation import entry
@@ -248,6 +248,18 @@ def test_logout_token_is_signed_as_the_clients_id_tokens_are(world: World, algor
     )
     assert "nonce" not in claims
     assert claims["events"] == {"http://schemas.openid.net/event/backchannel-logout": {}}
+
+
+def test_logout_token_names_the_person_as_the_clients_other_tokens_do(world: World) -> None:
+    with receiving() as receiver:
+        register("web", receiver.url, subject_type="pairwise")
+        session = world.sign_in()
+        identity = world.tokens(scope="openid")["id_token"]
+        sign_out(session)
+        deliver()
+
+    (token,) = receiver.tokens
+    assert verified(token)["sub"] == claims_of(identity)["sub"] != world.person.sub
 
 
 def test_a13_logout_token_is_no_access_token_no_hint_and_no_bearer(world: World, web: Receiver) -> None:
@@ -502,6 +514,21 @@ def test_told_and_given_up_deliveries_are_kept_for_days_and_then_purged(world: W
     assert LogoutDelivery.objects.count() == 1
     purge(datetime.now(UTC) + outbox.KEPT + timedelta(minutes=1))
     assert LogoutDelivery.objects.count() == 0
+
+
+def test_session_that_nobody_ended_is_not_purged_in_silence(world: World, web: Receiver) -> None:
+    session = signed_in(world)
+    long_ago = datetime.now(UTC) - SESSIONS_KEPT - timedelta(days=1)
+    LoginSession.objects.filter(pk=session.pk).update(expires_at=long_ago)
+
+    purge(datetime.now(UTC))
+    assert LoginSession.objects.filter(pk=session.pk).exists()
+
+    end_sessions_that_ran_out(datetime.now(UTC))
+    deliver()
+    assert len(web.tokens) == 1
+    purge(datetime.now(UTC))
+    assert not LoginSession.objects.filter(pk=session.pk).exists()
 
 
 # -- claims -------------------------------------------------------------------------------------------------------
