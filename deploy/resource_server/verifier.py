@@ -171,8 +171,6 @@ class Verifier:
 
     def _presented(self, authorization: str) -> tuple[str, str]:
         """Return the scheme ("Bearer" or "DPoP") and the token; one in a query or a body is never read (A20)."""
-        if not authorization:
-            raise self._challenge(401, "", "", self._schemes())
         found = _AUTHORIZATION.fullmatch(authorization.strip(" \t"))
         scheme = {"bearer": "Bearer", "dpop": "DPoP"}.get(found[1].lower()) if found else None
         if found is None or scheme is None:
