@@ -47,6 +47,7 @@ _noted: dict[Sighting, datetime] = {}  # until which hour it is noted already
 _wake = threading.Event()
 _thread: threading.Thread | None = None
 _thread_pid = 0
+_starting = threading.Lock()
 _serving = False
 
 
@@ -138,10 +139,11 @@ def _write(sighting: Sighting, seen_at: datetime) -> None:
 def _start() -> None:
     """Start the thread in this process, unless it runs here."""
     global _thread, _thread_pid
-    if _thread is None or _thread_pid != os.getpid() or not _thread.is_alive():
-        _thread_pid = os.getpid()
-        _thread = threading.Thread(target=_run, name="sightings", daemon=True)
-        _thread.start()
+    with _starting:  # one only: two would take the same note from the queue
+        if _thread is None or _thread_pid != os.getpid() or not _thread.is_alive():
+            _thread_pid = os.getpid()
+            _thread = threading.Thread(target=_run, name="sightings", daemon=True)
+            _thread.start()
 
 
 def _run() -> None:
