@@ -62,8 +62,8 @@ def endpoint_for(path: str) -> Endpoint | None:
     return endpoint
 
 
-# These read, or write one statement that stands for itself (a `jti` used up, a refusal counted or recorded).
-_ASKING = frozenset({"/userinfo", "/introspect", "/jwks"})
+# These read, or write statements that stand for themselves (a `jti` used up, a request kept, a refusal recorded).
+_ASKING = frozenset({"/userinfo", "/introspect", "/jwks", "/par"})
 _MACHINE_GRANT = b"grant_type=client_credentials"
 
 

@@ -106,6 +106,17 @@ def introspection(setting: Setting, connection: Connection) -> Step:
     return step
 
 
+def pushed_request(setting: Setting, connection: Connection) -> Step:
+    """Push an authorization request."""
+    form, headers = dict(parse_qsl(urlsplit(_AUTHORIZE).query)), _basic("bench-web")
+
+    def step() -> None:
+        answer = connection.post("/par", form, headers).expect(201)
+        _require(_json(answer)["request_uri"].startswith("urn:ietf:"), answer, "no request_uri")
+
+    return step
+
+
 # -- a person's tokens ------------------------------------------------------------------------------------------
 
 
@@ -203,6 +214,7 @@ OPERATIONS: Mapping[str, Callable[[Setting, Connection], Step]] = MappingProxyTy
         "jwks": jwks,
         "client-credentials": client_credentials,
         "introspection": introspection,
+        "pushed-request": pushed_request,
         "userinfo": userinfo,
         "refresh": refresh,
         "code-exchange": code_exchange,
