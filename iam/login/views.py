@@ -170,7 +170,7 @@ def _take(turn: Turn, sent: Sent) -> HttpResponse:
                 turn.parked, turn.session, facts, turn.now,
                 let_in=act is Act.LET_IN, reason="" if act is Act.LET_IN else "device_denied",
             )  # fmt: skip
-            return turn.answer(final(turn.request, ended))
+            return turn.answer(final(turn.request, ended)) if ended else _reload(turn)
         case Act.LEAVE:
             done = interactions.release_refused(turn.parked, turn.session, facts, turn.now)
             return turn.answer(final(turn.request, done))

@@ -17,6 +17,7 @@ from .protocol.device import (
     INTERVAL_SECONDS_MAX,
     SLOW_DOWN_SECONDS,
     WAITING_MAX,
+    Outcome,
 )
 from .protocol.messages import ClientFacts, SessionFacts
 from .sql import ENABLED_CLIENT, LIVE_SESSION, as_json, as_time, as_uuid, execute, hold, one
@@ -176,6 +177,21 @@ class DatabaseDevices:
             address,
             as_time(created_at),
         )
+
+    def outcome(self, pk: int, user_id: UUID | None, now: datetime) -> Outcome | None:
+        """Return how a request ended for somebody, None while it waits for them (or for whoever is to sign in)."""
+        row = one(
+            "SELECT user_id, status, expires FROM oauth_devicegrant WHERE id = %(pk)s AND user_id IS NOT NULL",
+            {"pk": pk},
+        )
+        if row is None or (user_id is not None and as_uuid(row[0]) != user_id):
+            return Outcome.GONE
+        _owner, status, expires = row
+        if status == "authorization-pending":
+            return None if as_time(expires) > now else Outcome.GONE
+        if user_id is None:
+            return Outcome.GONE
+        return Outcome.CONFIRMED if status == "authorized" else Outcome.REFUSED
 
     def confirm(
         self, pk: int, client: ClientFacts, session: SessionFacts, context: Context, now: datetime

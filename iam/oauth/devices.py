@@ -113,22 +113,20 @@ def confirm(
     asked: AuthorizationRequest,
     session: SessionFacts,
     now: datetime,
-) -> bool:
-    """Let a device in. False, and nothing happened, when it does not wait for this person any more."""
+) -> None:
+    """Let a device in, if the person may still say so and it still waits for this person."""
     worth = look(state, client, asked, session, now)
     if not isinstance(worth, Issue):
-        return False
+        return
+    reason = ""
     try:
         issuance.clear_person(state, client, session, asked.scopes, now, asked.asked)
+        context = Context(worth.acr, worth.amr, worth.auth_time)
+        if not DatabaseDevices().confirm(pk, client, session, context, now):
+            reason = "device_gone"
     except OAuthError as problem:
-        _record(request, state, client, session, "refused", problem.reason, now)
-        return False
-    context = Context(worth.acr, worth.amr, worth.auth_time)
-    done = DatabaseDevices().confirm(pk, client, session, context, now)
-    _record(
-        request, state, client, session, "success" if done else "refused", "" if done else "device_gone", now
-    )
-    return done
+        reason = problem.reason
+    _record(request, state, client, session, "refused" if reason else "success", reason, now)
 
 
 def deny(
@@ -139,11 +137,10 @@ def deny(
     session: SessionFacts,
     reason: str,
     now: datetime,
-) -> bool:
-    """Turn a device away. False when it does not wait for this person any more."""
+) -> None:
+    """Turn a device away, if it still waits for this person."""
     done = DatabaseDevices().deny(pk, session.user_id, now)
     _record(request, state, client, session, "refused", reason if done else "device_gone", now)
-    return done
 
 
 def _record(

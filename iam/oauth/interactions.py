@@ -59,9 +59,8 @@ class Parked:
     request: AuthorizationRequest | None
     next_path: str
     given: Given
-    device: int | None = (
-        None  # the device that waits for the person's word; it is answered by asking, not redirected
-    )
+    # The device that waits for the person's word; it is answered here, and nothing is redirected to it.
+    device: int | None = None
 
 
 def _digest(text: str) -> str:
@@ -189,11 +188,20 @@ def _evaluate_device(
 ) -> Answer:
     """A device asks for the sign-in that its application asks for; then the person is asked, always."""
     client, request = _needed(parked)
-    device = waiting_device(parked, now)
-    if device is None or (session is not None and session.user_id != device.user_id):
-        _end(parked)
-        return redirect(Outcome.GONE.path, {})
+    outcome = _device_outcome(parked, session, now)
+    if outcome is not None:
+        return redirect(outcome.path, {})
     return devices.ask(state, client, request, _session_facts(session), now)
+
+
+def _device_outcome(parked: Parked, session: LoginSession | None, now: datetime) -> Outcome | None:
+    """Return how the question about a device ended, None while it is open.
+
+    The parked request stays: a form that was sent twice, and a page that is loaded again, find the same end.
+    """
+    if parked.device is None:
+        raise ValueError("no device waits here")
+    return DatabaseDevices().outcome(parked.device, session.user_id if session else None, now)
 
 
 @transaction.atomic
@@ -205,21 +213,21 @@ def answer_device(
     *,
     let_in: bool,
     reason: str = "",
-) -> Response:
+) -> Response | None:
     """Let a device in or turn it away, once, as the person says; return the page that says what became of it.
 
-    What let the person see the question is judged again in the same transaction.
+    What let the person see the question is judged again in the same transaction; None when it has to be asked anew.
     """
     state, who, (client, request) = DatabaseState(), session_value(session), _needed(parked)
-    if parked.device is None:
-        raise ValueError("no device waits here")
-    _end(parked)
-    if let_in:
-        done = devices.confirm(_engine_request(facts), state, parked.device, client, request, who, now)
-    else:
-        done = devices.deny(_engine_request(facts), state, parked.device, client, who, reason, now)
-    outcome = Outcome.CONFIRMED if let_in else Outcome.REFUSED
-    return redirect((outcome if done else Outcome.GONE).path, {})
+    outcome = _device_outcome(parked, session, now)
+    if outcome is None and parked.device is not None:
+        asked = _engine_request(facts)
+        if let_in:
+            devices.confirm(asked, state, parked.device, client, request, who, now)
+        else:
+            devices.deny(asked, state, parked.device, client, who, reason, now)
+        outcome = _device_outcome(parked, session, now)
+    return redirect(outcome.path, {}) if outcome else None
 
 
 def consent_mark(parked: Parked, session: LoginSession) -> str:
@@ -281,7 +289,8 @@ def release_refused(
 ) -> ClientAnswer:
     """Return to the application from the page that says "no access"; a device is turned away."""
     if parked.device is not None:
-        return answer_device(parked, session, facts, now, let_in=False, reason="no_access")
+        ended = answer_device(parked, session, facts, now, let_in=False, reason="no_access")
+        return ended or redirect(Outcome.GONE.path, {})
     return _turn_away(parked, session, facts, "no_access", "The person may not use this application.", now)
 
 

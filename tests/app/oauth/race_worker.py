@@ -39,6 +39,8 @@ from iam.oauth.issuers import apply_issuers  # noqa: E402
 from iam.oauth.models import Grant, PushedRequest, RevokedToken, SessionClient, TokenFamily  # noqa: E402
 from iam.oauth.protocol import jose  # noqa: E402
 from iam.oauth.protocol.client_auth import ASSERTION_TYPE  # noqa: E402
+from iam.oauth.protocol.delegation import ACCESS_TOKEN_KIND  # noqa: E402
+from iam.oauth.protocol.delegation import GRANT_TYPE as TOKEN_EXCHANGE  # noqa: E402
 from iam.oauth.protocol.device import GRANT_TYPE as DEVICE_CODE  # noqa: E402
 from iam.oauth.protocol.device import read_user_code  # noqa: E402
 from iam.oauth.protocol.jose import load_private, private_bytes  # noqa: E402
@@ -55,7 +57,16 @@ CHALLENGE = base64.urlsafe_b64encode(hashlib.sha256(VERIFIER.encode()).digest())
 NAMES = {"name_ar": "ا", "name_fr": "F", "name_en": "E"}
 CLIENTS = [
     {
-        "client_id": "web", "client_secret": SECRET, "redirect_uris": [CALLBACK], "scope": "openid roles",
+        "client_id": "gate", "client_secret": SECRET, "grant_types": ["client_credentials", TOKEN_EXCHANGE],
+        "resource_server": ["gate.use"], "scope": "ledger.read", "token_exchange_targets": ["ledger"],
+    },
+    {
+        "client_id": "ledger", "client_secret": SECRET, "grant_types": ["client_credentials"],
+        "resource_server": ["ledger.read"],
+    },
+    {
+        "client_id": "web", "client_secret": SECRET, "redirect_uris": [CALLBACK],
+        "scope": "openid roles gate.use ledger.read",
         "grant_types": ["authorization_code", "refresh_token", DEVICE_CODE], "application": "mail", "trusted": True,
     }
 ]  # fmt: skip
@@ -88,8 +99,9 @@ WANTED = {
 }  # fmt: skip
 
 
-def asking(cookie: str) -> Request:
-    return Request("GET", "/authorize", query=urlencode(WANTED), cookies={cookies.SESSION: cookie})
+def asking(cookie: str, scope: str = "openid roles") -> Request:
+    query = urlencode({**WANTED, "scope": scope})
+    return Request("GET", "/authorize", query=query, cookies={cookies.SESSION: cookie})
 
 
 def visit(cookie: str, request_uri: str) -> str:
@@ -103,12 +115,12 @@ def visit(cookie: str, request_uri: str) -> str:
     return next(iter(parse_qs(urlsplit(dict(answer.headers)["Location"]).query)))
 
 
-def new_code(cookie: str) -> str:
-    return parse_qs(urlsplit(dict(answer_to(asking(cookie)).headers)["Location"]).query)["code"][0]
+def new_code(cookie: str, scope: str = "openid roles") -> str:
+    return parse_qs(urlsplit(dict(answer_to(asking(cookie, scope)).headers)["Location"]).query)["code"][0]
 
 
-def post(path: str = "/token", dpop: str = "", **form: str) -> dict[str, Any]:
-    basic = base64.b64encode(f"web:{SECRET}".encode()).decode()
+def post(path: str = "/token", dpop: str = "", client: str = "web", **form: str) -> dict[str, Any]:
+    basic = base64.b64encode(f"{client}:{SECRET}".encode()).decode()
     answer = answer_to(
         Request(
             "POST", path, body=urlencode(form).encode(), content_type="application/x-www-form-urlencoded",
@@ -204,6 +216,14 @@ def vouch(assertion: str) -> str:
     )
     value: dict[str, Any] = json.loads(answer.body)
     return str(value.get("error") or "token")
+
+
+def act_for(token: str) -> dict[str, Any]:
+    """Exchange a person's token for one of another resource server."""
+    return post(
+        client="gate", grant_type=TOKEN_EXCHANGE, subject_token=token, subject_token_type=ACCESS_TOKEN_KIND,
+        audience="ledger",
+    )  # fmt: skip
 
 
 def sign_in(user: User) -> tuple[LoginSession, str]:
@@ -414,16 +434,23 @@ def retire() -> dict[str, Any]:
     for number in range(ORDER["rounds"]):
         user = new_person(f"leaver-{time.time_ns()}")
         session, cookie = sign_in(user)
-        make = _making(number % 4, cookie)
+        make = _making(number % 6, session, cookie)
         outcomes.update(_against(make, partial(_end, user, session), number))
         late += _late(session)
     return {"late": late, "outcomes": dict(outcomes)}
 
 
-def _making(what: int, cookie: str) -> Callable[[], str]:
-    """Return a way to make a code, the first tokens, or the next ones, by a token that moves or one that stays."""
+def _making(what: int, session: LoginSession, cookie: str) -> Callable[[], str]:
+    """Return a way to make a code, the first tokens, or the next ones: of a code, a device, a token that moves, one
+    that stays, and one that is exchanged."""
     if what == 0:
         return partial(_ask, cookie)
+    if what == 4:
+        device = new_device(session, confirmed=True)["device_code"]
+        return lambda: _made(post(grant_type=DEVICE_CODE, device_code=device))
+    if what == 5:
+        subject = exchange(new_code(cookie, "openid gate.use ledger.read"))["access_token"]
+        return lambda: _made(act_for(subject))
     code = new_code(cookie)
     if what == 1:
         return lambda: _made(exchange(code))
@@ -445,7 +472,8 @@ def _ask(cookie: str) -> str:
 def _made(answer: Mapping[str, Any]) -> str:
     if "access_token" in answer or "code" in answer:
         return "issued"
-    return "refused" if answer["error"] in ("invalid_grant", ["access_denied"]) else str(answer["error"])
+    refusals = ("invalid_grant", "invalid_request", ["access_denied"])
+    return "refused" if answer["error"] in refusals else str(answer["error"])
 
 
 def _end(user: User, session: LoginSession) -> str:

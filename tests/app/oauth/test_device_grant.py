@@ -11,10 +11,9 @@ from iam.accounts.models import LoginSession, User
 from iam.accounts.services import end_session, mark_factor, open_session
 from iam.audit.facts import RequestFacts
 from iam.audit.models import AuditEvent
-from iam.errors import Conflict
 from iam.oauth import interactions, state
 from iam.oauth.clients import apply_all
-from iam.oauth.models import Client, DeviceGrant, ParkedRequest, RevokedToken, TokenFamily
+from iam.oauth.models import Client, DeviceGrant, RevokedToken, TokenFamily
 from iam.oauth.protocol.device import GRANT_TYPE, WAITING_MAX, read_user_code
 from iam.oauth.protocol.messages import ErrorPage, Interaction, Need, Response
 from iam.oauth.purge import purge
@@ -90,7 +89,7 @@ def answer(
         let_in=let_in,
         reason="" if let_in else "device_denied",
     )
-    return dict(response.headers)["Location"]
+    return dict(response.headers)["Location"] if response else "asked anew"
 
 
 def confirmed(world: World, client: str = "screen", secret: str | None = SECRET, **form: str) -> str:
@@ -435,7 +434,7 @@ def test_a24_question_asked_before_a_change_confirms_nothing_after_it(world, cha
     state.forget()
     parked = interactions.load(parked.handle, BROWSER, world.now)
 
-    assert answer(world, parked) == "/device/gone"
+    assert answer(world, parked) == "asked anew"
     assert not DeviceGrant.objects.filter(status="authorized").exists()
 
 
@@ -471,7 +470,7 @@ def test_answer_of_somebody_below_the_level_confirms_nothing(world):
     begun = begin(world)
     session = world.sign_in(factor=False)
 
-    assert answer(world, ask(world, begun["user_code"], session), session=session) == "/device/gone"
+    assert answer(world, ask(world, begun["user_code"], session), session=session) == "asked anew"
     assert poll(world, begun["device_code"])["error"] == "authorization_pending"
 
 
@@ -557,16 +556,21 @@ def test_question_in_two_tabs_is_answered_once_and_the_second_says_so(world):
     first, second = ask(world, begun["user_code"]), ask(world, begun["user_code"])
 
     assert answer(world, first, let_in=False) == "/device/refused"
-    assert answer(world, second) == "/device/gone"
+    assert answer(world, second) == "/device/refused"  # as it was answered, whatever is pressed now
     assert poll(world, begun["device_code"])["error"] == "access_denied"
 
 
-def test_form_sent_twice_answers_once(world):
-    parked = ask(world, begin(world)["user_code"])
-    answer(world, parked)
+def test_form_sent_twice_answers_once_and_finds_the_same_end(world):
+    begun = begin(world)
+    parked = ask(world, begun["user_code"])
 
-    with pytest.raises(Conflict):
-        answer(world, parked)
+    assert answer(world, parked) == answer(world, parked) == "/device/confirmed"
+    assert answer(world, parked, let_in=False) == "/device/confirmed"
+
+    assert dict(look(world, parked).headers)["Location"] == "/device/confirmed"
+    assert AuditEvent.objects.filter(action="person:device:answer").count() == 1
+    assert "access_token" in poll(world, begun["device_code"])
+    assert answer(world, parked) == "/device/confirmed"
 
 
 def test_question_left_open_past_the_end_says_so(world):
@@ -576,7 +580,6 @@ def test_question_left_open_past_the_end_says_so(world):
     gone = look(world, parked)
 
     assert dict(gone.headers)["Location"] == "/device/gone"
-    assert not ParkedRequest.objects.exists()
 
 
 def test_question_belongs_to_the_browser_that_typed_the_code(world):
