@@ -59,7 +59,7 @@ bench: ## figures beside this machine's raw limits
 faults: ## what happens when parts break
 	@deploy/bootstrap test
 	@$(MAKE) --no-print-directory messages
-	$(PYTEST) tests/app/directory/test_outages.py tests/app/mfa/test_races.py tests/app/oauth/test_races.py
+	$(PYTEST) tests/app/directory/test_outages.py tests/app/mfa/test_races.py tests/app/oauth/test_races.py tests/app/oauth/test_deliverers.py
 
 reset: ## empty var/ (refused while the demonstration runs)
 	@python3 deploy/demo/reset.py

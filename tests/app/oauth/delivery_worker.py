@@ -37,7 +37,7 @@ def prepare() -> str:
 
 
 def begin() -> list[str]:
-    """Forget everything before; make the applications, and sessions that all of them joined."""
+    """Forget everything before; make the applications, and sessions that all of them joined and that may have ended."""
     now = datetime.now(UTC)
     LogoutDelivery.objects.all().delete()
     apply_all(
@@ -63,6 +63,9 @@ def begin() -> list[str]:
                 assert client is not None
                 DatabaseStore().sid(session.pk, client, now)
             sessions.append(str(session.pk))
+    if ORDER["ended"]:
+        for ended in sessions:
+            end_session(ended, reason="signed_out", now=datetime.now(UTC))
     return sessions
 
 
