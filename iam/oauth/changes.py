@@ -1,8 +1,7 @@
 """How a worker learns that something changed: the database itself says so, whoever wrote.
 
 Triggers watch the rows that what a worker remembers depends on. On PostgreSQL they NOTIFY what changed, with the
-commit; each worker listens. On SQLite they change one row that every worker looks at when `PRAGMA data_version`
-or its own count of writes has moved. The triggers are laid again after every `migrate`, because a table that
+commit; each worker listens. On SQLite they change one row that every worker looks at with each request. The triggers are laid again after every `migrate`, because a table that
 SQLite makes anew loses its own.
 """
 

@@ -2,7 +2,7 @@
 
 | what | PostgreSQL, listener up | PostgreSQL, listener down | SQLite |
 |---|---|---|---|
-| clients, scopes, trusted issuers, keys, salts | until the NOTIFY of a commit (milliseconds) | not at all: one look-up a request | not at all: `PRAGMA data_version` a request |
+| clients, scopes, trusted issuers, keys, salts | until the NOTIFY of a commit (milliseconds) | not at all: one look-up a request | not at all: one look-up a request |
 | access tokens that were good (for userinfo and introspection) | the same; the token's own end and the next change of rights by date end it too | not used | as above |
 | keys that clients publish at an address | as `client_keys.py` says | | |
 | sessions, people, rights, codes, families, for whatever is issued | never remembered: the writing statement asks | never | never |
@@ -118,19 +118,11 @@ class Tokens:
                     del self._by_key[key]
 
 
-class _Looked(threading.local):
-    """What this thread's connection to SQLite showed when it last looked."""
-
-    mark: tuple[int, int, int] | None = None
-    memory: Memory | None = None
-
-
 tokens = Tokens()
 _memory: Memory | None = None
 _moved = True  # PostgreSQL only: something that the memory is made of changed since it was read
 _changes = -1  # SQLite only: the change up to which `tokens` is right
 _lock = threading.Lock()
-_looked = _Looked()
 _listener: Listener | None = None
 
 
@@ -148,7 +140,6 @@ def forget() -> None:
     global _memory, _moved, _changes
     with _lock:
         _memory, _moved, _changes = None, True, -1
-        _looked.mark = None
     tokens.forget(EVERYTHING)
 
 
@@ -199,21 +190,14 @@ def _reread() -> Memory:
 
 
 def _current_of_sqlite() -> Memory:
-    """`data_version` moves with every other connection's commit, `total_changes` with every write of our own."""
+    """Look at one small row, each time: `PRAGMA data_version` was seen standing still after a commit (docs/adr/0043)."""
     global _memory, _changes
-    connection.ensure_connection()
-    raw = connection.connection
-    mark = (raw.execute("PRAGMA data_version").fetchone()[0], raw.total_changes, id(raw))
-    known = _looked.memory
-    if mark == _looked.mark and known is not None and known is _memory and not known.has_ended():
-        return known
     version, generation, changes = _installation()
     with _lock:
         if _memory is None or not _memory.is_of(version, generation):
             _memory = _read(version, generation, _memory)
         moved, _changes = changes != _changes, changes
-        memory = _looked.memory = _memory
-        _looked.mark = mark
+        memory = _memory
     if moved:
         tokens.forget(EVERYTHING)
     return memory
