@@ -2,15 +2,19 @@
 
 import base64
 import json
+from dataclasses import replace
 from datetime import timedelta
 from urllib.parse import urlencode
 
 import pytest
 
 from iam.accounts import cookies
+from iam.oauth import issuance, state
 from iam.oauth.clients import apply_all
 from iam.oauth.models import TokenFamily, UsedIdentifier
+from iam.oauth.protocol.binding import UNBOUND
 from iam.oauth.protocol.dpop import NONCE_WINDOW
+from iam.oauth.protocol.errors import OAuthError
 from iam.oauth.protocol.messages import Request, Response
 from iam.oauth.protocol.pkce import challenge_of
 from tests.proofs import Prover, private_key
@@ -435,3 +439,24 @@ def test_discovery_says_what_proofs_may_be_signed_with(world: World) -> None:
         "EdDSA",
         "Ed25519",
     ]
+
+
+@pytest.mark.parametrize(
+    ("option", "error"),
+    [
+        ("dpop_bound_access_tokens", "invalid_dpop_proof"),
+        ("tls_client_certificate_bound_access_tokens", "invalid_request"),
+    ],
+)
+def test_gate_makes_no_token_for_a_grant_that_lost_the_binding(option: str, error: str, world: World) -> None:
+    """Whatever a grant of the future forgets: there is no token without the key that its client must prove."""
+    known = state.DatabaseState()
+    client = known.client("service")
+    assert client is not None
+    bound = replace(client, options=replace(client.options, **{option: True}))
+    clearance = issuance.clear_machine(bound, ("demo.read",), world.now)
+
+    with pytest.raises(OAuthError) as refusal:
+        issuance.access_token(known, clearance, "m", UNBOUND)
+
+    assert refusal.value.error == error
