@@ -124,7 +124,13 @@ def check_key_set(jwks: Any) -> tuple[dict[str, Any], ...]:  # Any: JSON from ou
 
 def thumbprint(jwk: Mapping[str, Any]) -> str:  # Any: a JWK that `read_key` accepted
     """Return the SHA-256 thumbprint of a key, base64url. Spec: RFC 7638 §3."""
-    required = {name: jwk[name] for name in _MEMBERS[str(jwk["kty"])]}
+    names = _MEMBERS[str(jwk["kty"])]
+    return _thumbprint(names, tuple(jwk[name] for name in names))
+
+
+@lru_cache(_KEYS_REMEMBERED)
+def _thumbprint(names: tuple[str, ...], values: tuple[str, ...]) -> str:
+    required = dict(zip(names, values, strict=True))
     text = json.dumps(required, separators=(",", ":"), sort_keys=True)
     return encode_segment(hashlib.sha256(text.encode()).digest())
 
