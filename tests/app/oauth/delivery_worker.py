@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -21,7 +22,7 @@ from django.db import close_old_connections, connection, transaction  # noqa: E4
 from iam.accounts.models import LoginSession, User  # noqa: E402
 from iam.accounts.services import end_session, open_session  # noqa: E402
 from iam.audit.models import AuditEvent  # noqa: E402
-from iam.oauth import keyring, state  # noqa: E402
+from iam.oauth import keyring, outbox, state  # noqa: E402
 from iam.oauth.backchannel import Deliverer  # noqa: E402
 from iam.oauth.clients import apply_all  # noqa: E402
 from iam.oauth.models import LogoutDelivery  # noqa: E402
@@ -69,16 +70,17 @@ def begin() -> list[str]:
     return sessions
 
 
-def end() -> list[bool]:
-    """End every session from several threads at the agreed moment; return who ended one."""
+def together(act: Callable[[], list[bool]]) -> list[bool]:
+    """Do the same from several threads at the agreed moment; return every outcome."""
     outcomes: list[bool] = []
 
     def run() -> None:
         connection.ensure_connection()
         time.sleep(max(0.0, ORDER["at"] - time.time()))
-        for session in ORDER["sessions"]:
-            outcomes.append(end_session(session, reason="signed_out", now=datetime.now(UTC)))
-        connection.close()
+        try:
+            outcomes.extend(act())
+        finally:
+            connection.close()
 
     crew = [threading.Thread(target=run) for _ in range(ORDER["threads"])]
     for thread in crew:
@@ -86,6 +88,16 @@ def end() -> list[bool]:
     for thread in crew:
         thread.join(timeout=60)
     return outcomes
+
+
+def end() -> list[bool]:
+    """End every session, from each thread."""
+    return [end_session(session, reason="signed_out", now=datetime.now(UTC)) for session in ORDER["sessions"]]
+
+
+def claim() -> list[bool]:
+    """Claim what is due, once, from each thread."""
+    return [outbox.claim(datetime.now(UTC)) is not None]
 
 
 def deliver() -> str:
@@ -125,7 +137,9 @@ match ORDER["do"]:
     case "begin":
         result = begin()
     case "end":
-        result = end()
+        result = together(end)
+    case "claim":
+        result = together(claim)
     case "deliver":
         result = deliver()
     case "look":

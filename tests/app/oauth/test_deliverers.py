@@ -119,6 +119,17 @@ def test_session_ended_by_forty_at_once_is_told_once_to_each_application(office:
         assert office.ask("look")["attempts"] == [1] * 20
 
 
+def test_delivery_claimed_by_fifty_at_once_is_claimed_once(office: Office) -> None:
+    office.begin({"mail-app": away()}, 1, ended=True)
+
+    at = time.time() + 2.5
+    claimers = [office.start("claim", threads=25, at=at) for _ in range(2)]
+    outcomes = [outcome for claimer in claimers for outcome in answer(claimer)]
+
+    assert Counter(outcomes) == {True: 1, False: 49}
+    assert office.ask("look")["attempts"] == [1]
+
+
 def test_many_deliveries_by_several_deliverers_are_each_sent_once(office: Office) -> None:
     with receiving(seconds=0.05) as mail:
         office.begin({"mail-app": mail.url}, 60, ended=True)
