@@ -97,8 +97,8 @@ def test_code_userinfo_refresh_introspection_and_revocation(
 def test_private_key_jwt_and_an_id_token_of_each_algorithm(
     service: Service, register: Register, metadata: dict[str, Any], algorithm: str
 ) -> None:
-    private = jose.generate("ES256")
-    public = jose.Key("authlib-1", "ES256", private.public_key()).jwk()
+    private = jose.generate("RS256")  # Authlib signs its assertions with RSA keys
+    public = jose.Key("authlib-1", "RS256", private.public_key()).jwk()
     client_id = register(
         **WEB, token_endpoint_auth_method="private_key_jwt", jwks={"keys": [public]},
         id_token_signed_response_alg=algorithm,
@@ -111,7 +111,7 @@ def test_private_key_jwt_and_an_id_token_of_each_algorithm(
         token_endpoint_auth_method="private_key_jwt",
     )  # fmt: skip
     session.register_client_auth_method(
-        PrivateKeyJWT(metadata["token_endpoint"], alg="ES256", headers={"kid": "authlib-1"})
+        PrivateKeyJWT(metadata["token_endpoint"], headers={"kid": "authlib-1"})
     )
 
     token = sign_in(session, metadata, Person(service.issuer, "crowd08"))
