@@ -55,7 +55,7 @@ class Action(StrEnum):
     # the installation
     CLIENT_CREATE = "administrator:client:create"
     CLIENT_CHANGE = "administrator:client:change"
-    DETAIL_TYPE_SET = "administrator:detailtype:set"
+    DETAIL_TYPE_CHANGE = "administrator:type:change"
     CLIENT_REGISTER = "client:registration:create"
     REGISTRATION_CHANGE = "client:registration:change"
     REGISTRATION_END = "client:registration:end"

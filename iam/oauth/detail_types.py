@@ -84,7 +84,7 @@ def _apply(item: Any, now: datetime, actor: str) -> Applied:  # Any: JSON from o
     touch()
     record(
         Event(
-            Action.DETAIL_TYPE_SET,
+            Action.DETAIL_TYPE_CHANGE,
             Outcome.SUCCESS,
             actor=actor,
             now=now,

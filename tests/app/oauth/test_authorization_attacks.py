@@ -393,4 +393,4 @@ def test_a10_agreement_to_one_pushed_request_is_none_to_a_wider_one(send: Send, 
 
     assert isinstance(wider, Interaction)
     assert wider.need is Need.CONSENT
-    assert "roles" in wider.consent_scopes
+    assert "roles" in wider.disclosure.scopes

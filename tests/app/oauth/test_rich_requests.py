@@ -459,7 +459,7 @@ def test_type_applied_again_changes_nothing_and_a_change_is_recorded(world):
     (other,) = apply_types([{**TYPES[0], "labels": {}}], world.now, "operator:x")
 
     assert other.changed == ("labels",)
-    event = AuditEvent.objects.order_by("-pk").filter(action="administrator:detail_type:set").first()
+    event = AuditEvent.objects.order_by("-pk").filter(action="administrator:type:change").first()
     assert (event.actor, event.object) == ("operator:x", "client:ledger")
 
 
