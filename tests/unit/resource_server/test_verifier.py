@@ -266,7 +266,7 @@ def test_access_token_types_are_taken(issuer: Issuer, typ: str) -> None:
         {"aud": ISSUER}, {"aud": [ISSUER, "other-api"]}, {"aud": []}, {"aud": ...}, {"aud": AUDIENCE + "x"}, {"aud": None},
         {"aud": {AUDIENCE: 1}}, {"aud": [[AUDIENCE]]}, {"iss": "https://evil.example"}, {"iss": ISSUER + "/"}, {"iss": ...},
         {"iss": [ISSUER]}, {"sub": ...}, {"sub": ""}, {"sub": 1}, {"client_id": ...}, {"jti": ...}, {"scope": ["openid"]},
-        {"access": "x"}, {"access": [1]}, {"access": [{"role": "r", "office": "o", "subtree": 1}]},
+        {"access": "x"}, {"access": {}}, {"access": ""}, {"access": None}, {"access": [1]}, {"access": [{"role": "r", "office": "o", "subtree": 1}]},
         {"access": [{"role": "r", "office": "o"}]}, {"amr": "pwd"}, {"acr": 2}, {"office": 5}, {"auth_time": "x"}, {"auth_time": 1e300},
     ],
     ids=str,
