@@ -16,7 +16,8 @@ from .jose import ALGORITHMS, BadToken, Signed, split
 from .jwk import check_signed
 
 # How far ahead `exp` may be: a longer life only means that a stolen one is worth more, and that we remember longer.
-LIFE_MAX = timedelta(minutes=10)
+# Authlib makes them for an hour unless told otherwise; a jti is remembered as long as its assertion could be used.
+LIFE_MAX = timedelta(minutes=60)
 # A clock that is behind ours, or ahead. FAPI 2.0 §5.3.2.1 asks that 10 s ahead pass and that more than 60 s do not.
 EXPIRED_LEEWAY = timedelta(seconds=10)
 AHEAD_LEEWAY = timedelta(seconds=60)

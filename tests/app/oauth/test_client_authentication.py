@@ -202,7 +202,7 @@ def test_a14_assertion_of_a_megabyte_is_refused(signer: World):
         ({"aud": "https://other.example"}, "aud must be"),
         ({"exp": 1}, "exp"),
         ({"jti": None}, "jti"),
-        ({"exp": 4_000_000_000}, "10 minutes ahead"),
+        ({"exp": 4_000_000_000}, "60 minutes ahead"),
     ],
 )
 def test_assertion_refusal_says_what_is_wrong_and_has_a_reference(

@@ -152,7 +152,7 @@ def test_fuzz_assertion_is_refused_or_what_others_take_too(text: str, client: An
     assert said["aud"] in (
         [ISSUER] if client is HIGH else [ISSUER, [ISSUER], f"{ISSUER}/token", [f"{ISSUER}/token"]]
     )
-    assert EPOCH - 10 < said["exp"] <= EPOCH + 610
+    assert EPOCH - 10 < said["exp"] <= EPOCH + 3610
     assert isinstance(said["jti"], str)
 
 

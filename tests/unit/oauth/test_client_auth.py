@@ -300,7 +300,7 @@ def test_assertion_begin_ahead(name, ahead, taken):
 @pytest.mark.parametrize(
     ("exp", "reason"),
     [
-        (EPOCH + 600, ""), (EPOCH + 600.5, ""), (EPOCH + 611, "assertion_time"), (EPOCH + 86400, "assertion_time"),
+        (EPOCH + 3600, ""), (EPOCH + 3600.5, ""), (EPOCH + 3611, "assertion_time"), (EPOCH + 86400, "assertion_time"),
         (EPOCH - 9, ""), (EPOCH - 10, "assertion_expired"), (EPOCH - 3600, "assertion_expired"),
     ],
 )  # fmt: skip
