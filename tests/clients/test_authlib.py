@@ -67,16 +67,18 @@ def sign_in(session: OAuth2Session, metadata: dict[str, Any], person: Person) ->
     return {**token, "claims": claims}
 
 
-@pytest.mark.parametrize("method", ["client_secret_basic", "client_secret_post"])
+@pytest.mark.parametrize(
+    ("method", "who"), [("client_secret_basic", "crowd34"), ("client_secret_post", "crowd35")]
+)
 def test_code_userinfo_refresh_introspection_and_revocation(
-    service: Service, register: Register, metadata: dict[str, Any], method: str
+    service: Service, register: Register, metadata: dict[str, Any], method: str, who: str
 ) -> None:
     client_id = register(**WEB, client_secret=CLIENT_SECRET, token_endpoint_auth_method=method)
     session = OAuth2Session(
         client_id, CLIENT_SECRET, scope=SCOPE, redirect_uri=REDIRECT, code_challenge_method="S256",
         token_endpoint_auth_method=method, revocation_endpoint_auth_method=method,
     )  # fmt: skip
-    token = sign_in(session, metadata, Person(service.issuer, "crowd07"))
+    token = sign_in(session, metadata, Person(service.issuer, who))
 
     assert session.get(metadata["userinfo_endpoint"]).json()["sub"] == token["claims"]["sub"]
     refreshed = session.refresh_token(metadata["token_endpoint"])
@@ -96,9 +98,12 @@ def test_code_userinfo_refresh_introspection_and_revocation(
 @pytest.mark.filterwarnings(
     "ignore:EdDSA is deprecated"
 )  # RFC 9864 gives it another name; clients do not know it yet
-@pytest.mark.parametrize("algorithm", ["ES256", "RS256", "PS256", "EdDSA"])
+@pytest.mark.parametrize(
+    ("algorithm", "who"),  # each person once: a code of their phone counts once
+    [("ES256", "crowd30"), ("RS256", "crowd31"), ("PS256", "crowd32"), ("EdDSA", "crowd33")],
+)
 def test_private_key_jwt_and_an_id_token_of_each_algorithm(
-    service: Service, register: Register, metadata: dict[str, Any], algorithm: str
+    service: Service, register: Register, metadata: dict[str, Any], algorithm: str, who: str
 ) -> None:
     private = jose.generate("RS256")  # Authlib signs its assertions with RSA keys
     public = jose.Key("authlib-1", "RS256", private.public_key()).jwk()
@@ -117,7 +122,7 @@ def test_private_key_jwt_and_an_id_token_of_each_algorithm(
         PrivateKeyJWT(metadata["token_endpoint"], headers={"kid": "authlib-1"})
     )
 
-    token = sign_in(session, metadata, Person(service.issuer, "crowd08"))
+    token = sign_in(session, metadata, Person(service.issuer, who))
 
     assert session.get(metadata["userinfo_endpoint"]).json()["sub"] == token["claims"]["sub"]
     assert session.refresh_token(metadata["token_endpoint"])["access_token"] != token["access_token"]

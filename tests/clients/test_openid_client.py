@@ -112,7 +112,7 @@ WEB = {
 def test_code_userinfo_refresh_introspection_and_revocation(
     service: Service, flow: Callable[..., Flow]
 ) -> None:
-    done = flow("standard", WEB).result(Person(service.issuer, "crowd03"))
+    done = flow("standard", WEB).result(Person(service.issuer, "crowd25"))
 
     assert done["sub"] == done["userinfo"]
     assert (done["type"], done["rotated"], done["active"]) == ("bearer", True, True)
@@ -137,7 +137,7 @@ def test_high_profile_with_par_signed_requests_jarm_dpop_nonces_and_private_key_
         "require_signed_request_object": True,
     }  # fmt: skip
 
-    done = flow("high", metadata, key={**secret, "kid": "node-1"}).result(Person(service.issuer, "crowd04"))
+    done = flow("high", metadata, key={**secret, "kid": "node-1"}).result(Person(service.issuer, "crowd26"))
 
     assert done["sub"] == done["userinfo"]
     assert (done["type"], done["bound"]) == ("dpop", True)
@@ -150,7 +150,7 @@ def test_client_credentials(service: Service, flow: Callable[..., Flow]) -> None
         "token_endpoint_auth_method": "client_secret_post",
     }  # fmt: skip
 
-    done = flow("machine", metadata).result(Person(service.issuer, "crowd03"))
+    done = flow("machine", metadata).result(Person(service.issuer, "crowd25"))
 
     assert done == {"type": "bearer", "scope": "demo.read", "refused": "invalid_scope"}
 
@@ -160,7 +160,7 @@ def test_device_grant(service: Service, flow: Callable[..., Flow]) -> None:
         "token_endpoint_auth_method": "none", "grant_types": [DEVICE_CODE, "refresh_token"], "scope": "openid profile",
     }  # fmt: skip
 
-    done = flow("device", metadata).result(Person(service.issuer, "crowd05"))
+    done = flow("device", metadata).result(Person(service.issuer, "crowd27"))
 
     assert done["sub"]
     assert done["type"] == "bearer"
@@ -173,7 +173,7 @@ def test_rp_initiated_and_back_channel_logout(service: Service, flow: Callable[.
         "backchannel_logout_session_required": True,
     }  # fmt: skip
 
-    done = flow("logout", metadata, port=port, bye=BYE).result(Person(service.issuer, "crowd06"))
+    done = flow("logout", metadata, port=port, bye=BYE).result(Person(service.issuer, "crowd28"))
 
     assert (done["typ"], done["sid"], done["sub"], done["nonce"]) == ("logout+jwt", True, True, False)
     assert done["event"] == ["http://schemas.openid.net/event/backchannel-logout"]

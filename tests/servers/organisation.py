@@ -39,7 +39,7 @@ PEOPLE = (
     TestPerson("gone", "Gone Person", "شخص غائب", "NIM", "en", status="disabled"),
     TestPerson("stranger", "No Groups", "بلا مجموعات", "NIM", "en", groups=()),
     *(TestPerson(f"load{n:02}", f"Load {n}", f"حمل {n}", "TEST", "en", totp=False) for n in range(1, 9)),
-    *(TestPerson(f"crowd{n:02}", f"Crowd {n}", f"حشد {n}", "GVA", "en") for n in range(1, 25)),
+    *(TestPerson(f"crowd{n:02}", f"Crowd {n}", f"حشد {n}", "GVA", "en") for n in range(1, 41)),
     *(TestPerson(f"desk{n:02}", f"Desk {n}", f"مكتب {n}", "GVA", "en") for n in range(1, 31)),
     *(TestPerson(f"plain{n:02}", f"Plain {n}", f"بسيط {n}", "TEST", "en", totp=False) for n in range(1, 31)),
     *(
