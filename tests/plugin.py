@@ -20,6 +20,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def _test_environment() -> None:
+    # The browser's loop runs in the thread of the tests, and a process that had a browser goes on to other files.
+    os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"
     os.environ.setdefault("IAM_MODE", "test")
     os.environ.setdefault("IAM_ISSUER", "http://localhost:8000")
     os.environ.setdefault("IAM_SECRET_KEY", "test-" + "k" * 60)

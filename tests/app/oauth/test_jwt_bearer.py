@@ -304,7 +304,7 @@ def test_a24_switched_off_workload_gets_and_keeps_nothing(world):
         ({"subjects": {"*": "workload"}}, "written out"), ({"subjects": {"a": 3}}, "client_id"),
         ({"subjects": {"a": "nobody"}}, "no client"), ({"subjects": {"a": "service"}}, "not registered for"),
         ({"scope": ""}, "scope"), ({"scope": "openid"}, "people"), ({"scope": "nothing"}, "no resource server"),
-        ({"max_life": 5}, "whole number"), ({"max_life": 3600}, "whole number"),
+        ({"max_life": 5}, "whole number"), ({"max_life": 36_000}, "whole number"),
         ({"algorithms": ["HS256"]}, "not one of"), ({"algorithms": ["none"]}, "not one of"),
         ({"enabled": "yes"}, "true or false"), ({"audience": "x"}, "not known"),
     ],
