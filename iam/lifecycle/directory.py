@@ -1,238 +1,26 @@
-"""Joiner, mover, leaver: the only door through which a person's rights change.
-
-Every function is one transaction: the change, its audit event, and whatever it revokes. A right that
-shrinks raises the person's counter, so that the access tokens that express it end with it.
-"""
+"""Joiner, mover, leaver, as the directory says: accounts, homes and roles follow its entries."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
 from django.db import IntegrityError, transaction
-from django.db.models import F
 
 from directory.service import AccountStatus, Person
 from iam.access import services as access
-from iam.access.models import Assignment, GroupMapping, Office, OfficeMapping, OfficeState, Role
-from iam.accounts import services as accounts
+from iam.access.models import Assignment, GroupMapping, Office, OfficeMapping, Role
 from iam.accounts.models import DirectoryLink, User
 from iam.audit.facts import NO_REQUEST, RequestFacts
 from iam.audit.record import Event, Outcome, record
 from iam.audit.tags import Action
-from iam.errors import Conflict, NotKnown
-from iam.oauth.versions import touch
+
+from .people import close_account
+from .rights import end_access_tokens, record_right
 
 
 def directory_source(name: str) -> str:
     """Return what `source` of an assignment says when a directory's group gave it."""
     return f"directory:{name}"
-
-
-# -- rights -------------------------------------------------------------------------------------------------
-
-
-@transaction.atomic
-def assign_role(
-    *,
-    actor: str,
-    person: User,
-    role_code: str,
-    office_code: str,
-    now: datetime,
-    subtree: bool = False,
-    valid_from: datetime | None = None,
-    valid_until: datetime | None = None,
-    source: str = "manual",
-    reason: str = "",
-    facts: RequestFacts = NO_REQUEST,
-) -> Assignment:
-    """Give a person a role in an office. The next token carries it.
-
-    Raises: NotKnown for a role or office, Conflict for an overlap or an end that is not after the beginning.
-    """
-    role, office = role_by_code(role_code), office_by_code(office_code)
-    begins = valid_from or now
-    if valid_until is not None and valid_until <= begins:
-        raise Conflict("The end is not after the beginning.", code="ends_before_it_begins")
-    assignment = access.begin_assignment(
-        person,
-        role,
-        office,
-        subtree=subtree,
-        valid_from=begins,
-        valid_until=valid_until,
-        source=source,
-        reason=reason,
-        now=now,
-    )
-    _record_right(Action.ROLE_ASSIGN, actor, person, assignment, reason, facts, now)
-    return assignment
-
-
-@transaction.atomic
-def revoke_role(
-    *,
-    actor: str,
-    person: User,
-    role_code: str,
-    office_code: str,
-    now: datetime,
-    source: str | None = None,
-    reason: str = "",
-    facts: RequestFacts = NO_REQUEST,
-) -> list[Assignment]:
-    """End every assignment of a role in an office that holds or will hold; return those ended.
-
-    `source` limits it to one source. Raises: NotKnown for a role or office.
-    """
-    role, office = role_by_code(role_code), office_by_code(office_code)
-    rows = Assignment.objects.select_related("role", "office").filter(person=person, role=role, office=office)
-    if source is not None:
-        rows = rows.filter(source=source)
-    ended = [row for row in rows.filter(access.in_force(now)) if access.end_assignment(row, now)]
-    for row in ended:
-        _record_right(Action.ROLE_REVOKE, actor, person, row, reason, facts, now)
-    if ended:
-        _end_access_tokens(person)
-    return ended
-
-
-def role_by_code(code: str) -> Role:
-    """Return a role. Raises: NotKnown."""
-    role = Role.objects.filter(code=code).first()
-    if role is None:
-        raise NotKnown(f"There is no role {code!r}.", code="role_not_known")
-    return role
-
-
-def office_by_code(code: str) -> Office:
-    """Return an office. Raises: NotKnown."""
-    office = Office.objects.filter(code=code).first()
-    if office is None:
-        raise NotKnown(f"There is no office {code!r}.", code="office_not_known")
-    return office
-
-
-def _end_access_tokens(person: User) -> None:
-    User.objects.filter(pk=person.pk).update(generation=F("generation") + 1)
-
-
-def _record_right(
-    action: Action,
-    actor: str,
-    person: User,
-    assignment: Assignment,
-    reason: str,
-    facts: RequestFacts,
-    now: datetime,
-) -> None:
-    role = assignment.role
-    details = {"reason": reason, "address": facts.address, "until": str(assignment.valid_until or "")}
-    record(
-        Event(
-            action,
-            Outcome.SUCCESS,
-            actor=actor,
-            now=now,
-            object=f"person:{person.sub}",
-            method=f"{role.code}{' with subtree' if assignment.subtree else ''}",
-            reason=assignment.source,
-            application=role.application.code if role.application else "",
-            office=assignment.office.code,
-            request_id=facts.request_id,
-            details={name: value for name, value in details.items() if value},
-        )
-    )
-
-
-# -- the organisation ---------------------------------------------------------------------------------------
-
-
-@transaction.atomic
-def place_office(
-    *, actor: str, code: str, parent_code: str | None, now: datetime, facts: RequestFacts = NO_REQUEST
-) -> Office:
-    """Put an office under another one, or at the top. Workers read offices again; rights follow the tree at once.
-
-    Raises: NotKnown, Conflict when the office would stand below itself.
-    """
-    # All of them, in one order: two moves at once could otherwise close a circle that neither sees.
-    offices = {office.code: office for office in Office.objects.select_for_update().order_by("pk")}
-    if code not in offices or (parent_code is not None and parent_code not in offices):
-        raise NotKnown(
-            f"There is no office {code if code not in offices else parent_code!r}.", code="office_not_known"
-        )
-    office = offices[code]
-    parent = offices[parent_code] if parent_code is not None else None
-    by_id = {one.pk: one for one in offices.values()}
-    above = parent
-    while above is not None:
-        if above.pk == office.pk:
-            raise Conflict(
-                f"{code} cannot stand below {parent_code}, which stands below it.", code="office_circle"
-            )
-        above = by_id[above.parent_id] if above.parent_id else None
-    if office.parent_id == (parent.pk if parent else None):
-        return office
-    before = by_id[office.parent_id].code if office.parent_id else "top"
-    office.parent = parent
-    office.save(update_fields=["parent"])
-    touch()
-    record(
-        Event(
-            Action.OFFICE_CHANGE,
-            Outcome.SUCCESS,
-            actor=actor,
-            now=now,
-            object=f"office:{code}",
-            office=code,
-            method=f"parent {before} to {parent_code or 'top'}",
-            request_id=facts.request_id,
-        )
-    )
-    return office
-
-
-@transaction.atomic
-def change_office_state(
-    *,
-    actor: str,
-    office_code: str,
-    state: OfficeState.State,
-    since: datetime,
-    now: datetime,
-    reason: str = "",
-    facts: RequestFacts = NO_REQUEST,
-) -> OfficeState:
-    """Say from when on an office is in a state. Rights in a closed one express nothing, from that instant on.
-
-    Raises: NotKnown, Conflict when a state begins at that very instant already.
-    """
-    office = office_by_code(office_code)
-    if OfficeState.objects.filter(office=office, since=since).exists():
-        raise Conflict(f"{office_code} already changes its state at that instant.", code="office_state_taken")
-    row = OfficeState.objects.create(office=office, state=state, since=since, reason=reason)
-    touch()
-    if state == OfficeState.State.CLOSED and since <= now:
-        holders = Assignment.objects.filter(access.in_force(now), office=office).values("person")
-        User.objects.filter(pk__in=holders).update(generation=F("generation") + 1)
-    record(
-        Event(
-            Action.OFFICE_CHANGE,
-            Outcome.SUCCESS,
-            actor=actor,
-            now=now,
-            object=f"office:{office_code}",
-            office=office_code,
-            method=f"{state} since {since.isoformat()}",
-            request_id=facts.request_id,
-            details={"reason": reason} if reason else {},
-        )
-    )
-    return row
-
-
-# -- people ---------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,7 +44,7 @@ def admit_from_directory(person: Person, now: datetime, facts: RequestFacts = NO
     actor = f"system:{source}"
     user = _linked_user(person, actor, now, facts)
     if person.status is not AccountStatus.ACTIVE:
-        _deactivate(user, "disabled_in_directory", actor, now, facts)
+        close_account(user, "disabled_in_directory", actor, now, facts)
         user.refresh_from_db()
         return user
     _describe(user, person, actor, now, facts)
@@ -276,7 +64,7 @@ def admit_from_directory(person: Person, now: datetime, facts: RequestFacts = NO
             )
         )
         if moved[0] is not None:
-            _end_access_tokens(user)
+            end_access_tokens(user)
     if office is None and (moved is not None or user.created_at == now):
         record(
             Event(
@@ -366,7 +154,7 @@ def _release_login(person: Person, actor: str, now: datetime, facts: RequestFact
                 details={"login": person.login},
             )
         )
-        _deactivate(holder.user, "entry_replaced", actor, now, facts)
+        close_account(holder.user, "entry_replaced", actor, now, facts)
 
 
 def _describe(user: User, person: Person, actor: str, now: datetime, facts: RequestFacts) -> None:
@@ -441,7 +229,7 @@ def _reconcile_roles(
         if key in wanted:
             wanted.discard(key)
         elif access.end_assignment(row, now):
-            _record_right(Action.ROLE_REVOKE, actor, user, row, "", facts, now)
+            record_right(Action.ROLE_REVOKE, actor, user, row, "", facts, now)
             shrunk = True
     roles = Role.objects.select_related("application").in_bulk([key.role_id for key in wanted])
     offices = Office.objects.in_bulk([key.office_id for key in wanted])
@@ -457,9 +245,9 @@ def _reconcile_roles(
             reason="",
             now=now,
         )
-        _record_right(Action.ROLE_ASSIGN, actor, user, assignment, "", facts, now)
+        record_right(Action.ROLE_ASSIGN, actor, user, assignment, "", facts, now)
     if shrunk:
-        _end_access_tokens(user)
+        end_access_tokens(user)
 
 
 def _wanted(person: Person, office: Office | None) -> set[_Wanted]:
@@ -493,34 +281,6 @@ def refuse_disabled(person: Person, now: datetime, facts: RequestFacts = NO_REQU
     if link is None:
         return None
     source = directory_source(person.source)
-    _deactivate(link.user, "disabled_in_directory", f"system:{source}", now, facts)
+    close_account(link.user, "disabled_in_directory", f"system:{source}", now, facts)
     link.user.refresh_from_db()
     return link.user
-
-
-@transaction.atomic
-def deactivate(
-    user: User, *, reason: str, actor: str, now: datetime, facts: RequestFacts = NO_REQUEST
-) -> None:
-    """End a person's access at once: no sign-in, no session, no token. Idempotent."""
-    _deactivate(user, reason, actor, now, facts)
-
-
-def _deactivate(user: User, reason: str, actor: str, now: datetime, facts: RequestFacts) -> None:
-    done = User.objects.filter(pk=user.pk, is_active=True).update(
-        is_active=False, generation=F("generation") + 1
-    )
-    if not done:
-        return
-    record(
-        Event(
-            Action.PERSON_DEACTIVATE,
-            Outcome.SUCCESS,
-            actor=actor,
-            now=now,
-            object=f"person:{user.sub}",
-            reason=reason,
-            request_id=facts.request_id,
-        )
-    )
-    accounts.end_sessions(user, reason=reason, now=now, actor=actor, request_id=facts.request_id)

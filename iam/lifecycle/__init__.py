@@ -1,0 +1,24 @@
+"""Joiner, mover, leaver: the only door through which a person's rights change.
+
+Every function is one transaction: the change, its audit event, and whatever it revokes. A right that
+shrinks raises the person's counter, so that the access tokens that express it end with it.
+"""
+
+from .directory import admit_from_directory, directory_source, home_office_of, refuse_disabled
+from .organisation import change_office_state, place_office
+from .people import deactivate
+from .rights import assign_role, office_by_code, revoke_role, role_by_code
+
+__all__ = [
+    "admit_from_directory",
+    "assign_role",
+    "change_office_state",
+    "deactivate",
+    "directory_source",
+    "home_office_of",
+    "office_by_code",
+    "place_office",
+    "refuse_disabled",
+    "revoke_role",
+    "role_by_code",
+]
