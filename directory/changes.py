@@ -4,12 +4,14 @@ A `Reader` turns one server's answers into `Seen` and `Gone`; `directory.engine`
 plans, and hands `PersonEvent`s to the service's `Effects` inside the transaction that stores the cookie.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from threading import Event
 from typing import Protocol
 
+from directory.config import Source
 from directory.entries import Person, RawEntry
 
 
@@ -69,6 +71,52 @@ class Reading(Protocol):
 
     def ending(self) -> Ending:
         """Return how it ended; raises DirectoryError when it did not end well."""
+
+
+class Finding(StrEnum):
+    """What a set-up check found to be wrong at a server."""
+
+    NO_STREAM = "no_stream"  # it cannot send changes: every poll is a whole reading
+    LIMITED = "limited"  # a whole reading hits a limit: nothing could ever be concluded from absence
+    READS_PASSWORDS = "reads_passwords"  # the service account can read what it never needs
+    DELETIONS_HIDDEN = "deletions_hidden"  # it does not tell this account what was deleted
+    ANONYMOUS_PASSES = "anonymous_passes"  # a bind with a name and no password succeeds
+    NO_SESSION_LOG = "no_session_log"  # deletions are told by listing everything that is still there
+
+
+class Reader(Protocol):
+    """One directory as a stream. Not for threads or forks: a listener has its own.
+
+    Every method raises DirectoryError when the directory gives no whole answer; what was yielded before that is
+    true, but nothing may be concluded from what was not. `UnavailableReason.LAGGING`: this server is behind the
+    cookie; wait and keep the cookie.
+    """
+
+    @property
+    def source(self) -> Source:
+        """Return what is read."""
+
+    def poll(self, cookie: bytes) -> Reading:
+        """Return what changed since the cookie; an empty or unknown cookie brings everything."""
+
+    def full(self) -> Reading:
+        """Return everything (COMPLETE), with a cookie for the changes after it where the server gives one."""
+
+    def follow(self, cookie: bytes, stop: Event, *, idle_seconds: float = 30.0) -> Iterator[Reading]:
+        """Yield what changed since the cookie, then every burst of changes as it comes, until `stop` is set.
+
+        Each reading must be consumed before the next is asked for. One without changes and without a cookie
+        comes when nothing was heard for `idle_seconds`: time for a `poll`, since a dead server is silent too.
+        """
+
+    def lookup(self, entry_ids: Collection[str]) -> frozenset[str]:
+        """Return those of the ids that are still there: the second look before absence is believed."""
+
+    def check(self) -> Sequence[Finding]:
+        """Return what is wrong with the set-up of the server, as far as this account can see."""
+
+    def close(self) -> None:
+        """Close the connections."""
 
 
 class Happening(StrEnum):

@@ -5,6 +5,11 @@ from enum import StrEnum
 from urllib.parse import urlsplit
 
 DEFAULT_PORTS = {"ldap": 389, "ldaps": 636}
+# Whatever people and groups may stand below.
+DEFAULT_UNIT_FILTER = (
+    "(|(objectClass=organizationalUnit)(objectClass=organization)(objectClass=dcObject)(objectClass=domain)"
+    "(objectClass=container)(objectClass=locality)(objectClass=country))"
+)
 
 
 class EntryIdForm(StrEnum):
@@ -12,6 +17,14 @@ class EntryIdForm(StrEnum):
 
     TEXT = "text"  # entryUUID (RFC 4530), nsUniqueId, ipaUniqueID
     GUID = "guid"  # objectGUID of Active Directory: 16 bytes, the first three fields little-endian
+
+
+class Flavour(StrEnum):
+    """Which server product a directory is: how it tells changes, and what its immutable ids look like."""
+
+    OPENLDAP = "openldap"
+    DS389 = "389ds"
+    ACTIVE_DIRECTORY = "active_directory"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +96,13 @@ class Source:
     bind_dn: str
     bind_password: str = field(repr=False)
     base_dn: str
+    flavour: Flavour = Flavour.OPENLDAP
     starttls: bool = False
     ca_file: str = ""
     user_filter: str = "(&(objectClass=inetOrgPerson)(uid={login}))"
     group_base_dn: str = ""
     group_filter: str = "(objectClass=groupOfNames)"
+    unit_filter: str = DEFAULT_UNIT_FILTER
     member_attribute: str = "member"
     entry_id_attribute: str = "entryUUID"
     entry_id_form: EntryIdForm = EntryIdForm.TEXT

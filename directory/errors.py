@@ -11,6 +11,7 @@ class UnavailableReason(StrEnum):
     TLS = "tls"  # no protected channel: certificate, StartTLS, protocol version
     NONSENSE = "nonsense"  # what came is not LDAP, or not what was asked for
     REFUSED = "refused"  # it answered, and would not serve: service account, limits, rights, busy
+    LAGGING = "lagging"  # a replica that has not yet what another server told us: wait, keep the cookie
 
 
 class DirectoryError(Exception):
