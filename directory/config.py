@@ -51,6 +51,41 @@ DEFAULT_STATUS_RULES = (
 )
 
 
+class TimeForm(StrEnum):
+    """How a directory writes an instant."""
+
+    GENERALIZED = "generalized"  # 20271231235959Z (RFC 4517 §3.3.13)
+    FILETIME = "filetime"  # Active Directory: 100 ns since 1601; 0 and 2**63-1 are never
+    DAYS = "days"  # shadow: days since 1970; negative is never
+
+
+@dataclass(frozen=True, slots=True)
+class TimeRule:
+    """An attribute that holds an instant. One that cannot be read counts as long past: errors deny."""
+
+    attribute: str
+    form: TimeForm = TimeForm.GENERALIZED
+
+
+DEFAULT_END_RULES = (
+    TimeRule("orgContractEnd"),
+    TimeRule("pwdEndTime"),  # ppolicy
+    TimeRule("accountExpires", TimeForm.FILETIME),  # Active Directory
+    TimeRule("shadowExpire", TimeForm.DAYS),
+    TimeRule("krbPrincipalExpiration"),  # FreeIPA
+)
+DEFAULT_PASSWORD_END_RULES = (
+    TimeRule("msDS-UserPasswordExpiryTimeComputed", TimeForm.FILETIME),
+    TimeRule("passwordExpirationTime"),  # 389 Directory Server
+    TimeRule("krbPasswordExpiration"),
+)
+# The person must choose a new password before anything else: attribute, and the value that says so.
+DEFAULT_MUST_CHANGE = (("pwdReset", "true"), ("pwdLastSet", "0"), ("shadowLastChange", "0"))
+# A lock that passes by itself. It refuses a sign-in and ends nothing: whoever can guess wrongly three times must
+# not be able to sign a minister out.
+DEFAULT_LOCK_RULES = (StatusRule("msDS-User-Account-Control-Computed", disabled_bits=0x10),)
+
+
 @dataclass(frozen=True, slots=True)
 class AttributeNames:
     """Which LDAP attributes hold what we use; the first that has a value wins."""
@@ -60,6 +95,11 @@ class AttributeNames:
     name_arabic: tuple[str, ...] = ("displayName;lang-ar", "cn;lang-ar")
     email: tuple[str, ...] = ("mail",)
     language: tuple[str, ...] = ("preferredLanguage",)
+    telephone: tuple[str, ...] = ("telephoneNumber", "mobile")
+    title_ar: tuple[str, ...] = ("title;lang-ar",)
+    title_fr: tuple[str, ...] = ("title;lang-fr",)
+    title_en: tuple[str, ...] = ("title;lang-en", "title")
+    manager: tuple[str, ...] = ("manager",)
     office: tuple[str, ...] = ("orgOfficeCode", "physicalDeliveryOfficeName")
     group_name: tuple[str, ...] = ("cn",)
 
@@ -108,6 +148,10 @@ class Source:
     entry_id_form: EntryIdForm = EntryIdForm.TEXT
     attributes: AttributeNames = AttributeNames()
     status_rules: tuple[StatusRule, ...] = DEFAULT_STATUS_RULES
+    lock_rules: tuple[StatusRule, ...] = DEFAULT_LOCK_RULES
+    end_rules: tuple[TimeRule, ...] = DEFAULT_END_RULES
+    password_end_rules: tuple[TimeRule, ...] = DEFAULT_PASSWORD_END_RULES
+    must_change: tuple[tuple[str, str], ...] = DEFAULT_MUST_CHANGE
     decoy_dn: str = ""
     budget_seconds: float = 3.0  # for one question, whatever number of servers
     connect_seconds: float = 1.0  # for the TCP connection to one address

@@ -5,11 +5,11 @@ import unicodedata
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import assert_never
 
-from directory.config import EntryIdForm, Source, StatusRule
+from directory.config import EntryIdForm, Source
 from directory.errors import DirectoryError, UnavailableReason
+from directory.standing import AccountStatus, Standing, build_standing, wanted_attributes
 
 TEXT_MAX = 200  # characters of a name or a unit; longer ones are cut, they are only shown and compared
 LOGIN_MAX = 256  # a login name is never cut: cutting could make two of them one
@@ -17,13 +17,6 @@ LANGUAGES = ("ar", "fr", "en")
 # Marks that turn the order of what follows: a name must not be able to rearrange the page it is shown on.
 BIDI_CONTROLS = frozenset("\u200e\u200f\u061c\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 OU_TYPES = frozenset({"ou", "organizationalunitname", "2.5.4.11"})
-
-
-class AccountStatus(StrEnum):
-    """Whether the directory lets this person act. Whatever is not plainly active is disabled."""
-
-    ACTIVE = "active"
-    DISABLED = "disabled"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +40,7 @@ class Group:
 class Person:
     """What a directory says about one person. `entry_uuid` joins; everything else may change.
 
-    `language` is ar, fr, en or empty. `ou_path` holds the units of the DN, nearest first. Names are cleaned
+    `language` is ar, fr, en or empty; titles come in the three. `ou_path` holds the units of the DN, nearest first. Names are cleaned
     for showing and may be empty. Neither names nor address are in the representation, which ends in logs.
     """
 
@@ -61,8 +54,20 @@ class Person:
     language: str
     ou_path: tuple[str, ...]
     office_attribute: str
-    status: AccountStatus
+    standing: Standing
     groups: tuple[Group, ...] = ()
+    telephone: str = field(default="", repr=False)
+    title_ar: str = ""
+    title_fr: str = ""
+    title_en: str = ""
+    manager_dn: str = field(default="", repr=False)
+    # The immutable ids of the units above, nearest first, where the directory is followed; else empty.
+    unit_ids: tuple[str, ...] = ()
+
+    @property
+    def status(self) -> AccountStatus:
+        """Return what the entry says without looking at the clock; see Standing.at."""
+        return self.standing.status
 
 
 # -- text for the wire -----------------------------------------------------------------------------------
@@ -110,12 +115,15 @@ def build_member_filter(source: Source, member_dns: Iterable[str]) -> str:
 def wanted_person_attributes(source: Source) -> tuple[str, ...]:
     """Name what must be asked for to build a Person; operational attributes come only when named."""
     names = source.attributes
-    fields = (names.login, names.name_latin, names.name_arabic, names.email, names.language, names.office)
+    fields = (
+        *(names.login, names.name_latin, names.name_arabic, names.email, names.language, names.office),
+        *(names.telephone, names.title_ar, names.title_fr, names.title_en, names.manager),
+    )
     wanted = {
         name.partition(";")[0] for group in fields for name in group
     }  # a name brings its ;options along
     wanted |= {"givenName", "sn", source.entry_id_attribute}
-    wanted |= {rule.attribute for rule in source.status_rules}
+    wanted |= wanted_attributes(source)
     return tuple(sorted(wanted))
 
 
@@ -258,21 +266,18 @@ def build_person(source: Source, entry: RawEntry, typed_login: str = "") -> Pers
         language=normalise_language(_first(entry, source.attributes.language)),
         ou_path=_ou_path(dn),
         office_attribute=_first(entry, source.attributes.office),
-        status=decide_status(source.status_rules, entry),
+        standing=build_standing(source, entry.attributes),
+        telephone=_first(entry, source.attributes.telephone),
+        title_ar=_first(entry, source.attributes.title_ar),
+        title_fr=_first(entry, source.attributes.title_fr),
+        title_en=_first(entry, source.attributes.title_en),
+        manager_dn=_first(entry, source.attributes.manager),
     )
 
 
 def build_group(source: Source, entry: RawEntry) -> Group:
     """Build a Group; raises DirectoryError(NONSENSE) when it has no readable name or id."""
     return Group(_entry_id(source, entry), _dn(entry), _first(entry, source.attributes.group_name))
-
-
-def decide_status(rules: Iterable[StatusRule], entry: RawEntry) -> AccountStatus:
-    """Decide whether an entry is disabled; a value that cannot be read disables."""
-    disables = any(
-        _disables(rule, value) for rule in rules for value in entry.attributes.get(rule.attribute.lower(), ())
-    )
-    return AccountStatus.DISABLED if disables else AccountStatus.ACTIVE
 
 
 def normalise_language(value: str) -> str:
@@ -288,17 +293,6 @@ def normalise_language(value: str) -> str:
         if language in LANGUAGES and (not weight or float(weight[1]) > 0):
             ranked.append((-float(weight[1]) if weight else -1.0, position, language))
     return min(ranked)[2] if ranked else ""
-
-
-def _disables(rule: StatusRule, value: bytes) -> bool:
-    try:
-        text = value.decode("utf-8").strip().casefold()
-        if rule.disabled_bits and int(text) & rule.disabled_bits:
-            return True
-    except ValueError:
-        return True
-    active = {word.casefold() for word in rule.active}
-    return text in {word.casefold() for word in rule.disabled} or bool(active and text not in active)
 
 
 def _entry_id(source: Source, entry: RawEntry) -> str:

@@ -19,9 +19,10 @@ from django.conf import settings
 from directory import entries
 from directory.budget import Budget
 from directory.config import Source
-from directory.entries import AccountStatus, Group, Person
+from directory.entries import Group, Person
 from directory.errors import DirectoryError, UnavailableReason
 from directory.ldap import Gateway, is_sendable_password
+from directory.standing import AccountStatus, Standing
 
 __all__ = [
     "Accepted",
@@ -34,6 +35,7 @@ __all__ = [
     "Person",
     "Rejected",
     "Source",
+    "Standing",
     "Unavailable",
     "UnavailableReason",
     "Unknown",

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
-from directory.service import AccountStatus, Group, Person
+from directory.service import Group, Person, Standing
 from iam.access.models import Application, Office, OfficeState, Role
 from iam.accounts.models import DirectoryLink, User
 
@@ -54,7 +54,7 @@ def entry(login: str = "amina", entry_uuid: str = "entry-amina", **changes: obje
         "language": "fr",
         "ou_path": ("NIM", "offices"),
         "office_attribute": "",
-        "status": AccountStatus.ACTIVE,
+        "standing": Standing(),
         "groups": groups,
     }
     return Person(**{**fields, **changes})  # type: ignore[arg-type]

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from directory.service import AccountStatus
+from directory.service import AccountStatus, Standing
 from iam.access.models import Assignment, GroupMapping, OfficeMapping, Posting
 from iam.access.selectors import effective_access
 from iam.accounts.models import DirectoryLink, LoginSession, User
@@ -289,7 +289,7 @@ def test_entry_that_is_disabled_ends_everything_at_once(house):
     session, _ = open_session(user, NOW, timedelta(hours=12))
     before = len(actions())
 
-    refused = refuse_disabled(entry(status=AccountStatus.DISABLED), LATER)
+    refused = refuse_disabled(entry(standing=Standing(AccountStatus.DISABLED)), LATER)
 
     session.refresh_from_db()
     assert (refused.pk, refused.is_active, refused.generation) == (user.pk, False, 1)
@@ -299,22 +299,22 @@ def test_entry_that_is_disabled_ends_everything_at_once(house):
 
 def test_entry_that_is_disabled_twice_is_one_event(house):
     admit_from_directory(entry(), NOW)
-    refuse_disabled(entry(status=AccountStatus.DISABLED), LATER)
+    refuse_disabled(entry(standing=Standing(AccountStatus.DISABLED)), LATER)
     before = len(actions())
 
-    refuse_disabled(entry(status=AccountStatus.DISABLED), LATER)
+    refuse_disabled(entry(standing=Standing(AccountStatus.DISABLED)), LATER)
 
     assert actions(before) == []
 
 
 def test_entry_that_is_disabled_and_never_came_makes_no_account(house):
-    assert refuse_disabled(entry(status=AccountStatus.DISABLED), NOW) is None
+    assert refuse_disabled(entry(standing=Standing(AccountStatus.DISABLED)), NOW) is None
     assert not User.objects.exists()
 
 
 def test_entry_that_is_disabled_is_never_admitted_as_active(house):
     """Whoever calls admission with a disabled entry gets an account that cannot act."""
-    user = admit_from_directory(entry(status=AccountStatus.DISABLED, groups=("staff",)), NOW)
+    user = admit_from_directory(entry(standing=Standing(AccountStatus.DISABLED), groups=("staff",)), NOW)
 
     assert not user.is_active
     assert roles_of(user) == []
@@ -322,7 +322,7 @@ def test_entry_that_is_disabled_is_never_admitted_as_active(house):
 
 def test_entry_that_is_active_again_comes_back_with_an_event(house):
     user = admit_from_directory(entry(groups=("staff",)), NOW)
-    refuse_disabled(entry(status=AccountStatus.DISABLED), NOW)
+    refuse_disabled(entry(standing=Standing(AccountStatus.DISABLED)), NOW)
 
     back = admit_from_directory(entry(groups=("staff",)), LATER)
 

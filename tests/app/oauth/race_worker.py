@@ -25,7 +25,7 @@ django.setup()
 from django.conf import settings  # noqa: E402
 from django.db import close_old_connections, connection, transaction  # noqa: E402
 
-from directory.service import AccountStatus, Person  # noqa: E402
+from directory.service import Person, Standing  # noqa: E402
 from iam import lifecycle  # noqa: E402
 from iam.access.models import Application, Assignment, Office, Posting, Role  # noqa: E402
 from iam.accounts import cookies  # noqa: E402
@@ -73,7 +73,7 @@ CLIENTS = [
 METADATA = {"redirect_uris": [CALLBACK]}
 ENTRY = Person(
     source="d", entry_uuid="e-new", dn="uid=new", login="new", name_latin="New Person", name_arabic="جديد",
-    email="new@example.org", language="ar", ou_path=("NIM",), office_attribute="", status=AccountStatus.ACTIVE, groups=(),
+    email="new@example.org", language="ar", ou_path=("NIM",), office_attribute="", standing=Standing(), groups=(),
 )  # fmt: skip
 
 

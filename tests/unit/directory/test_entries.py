@@ -8,11 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from directory.config import DEFAULT_STATUS_RULES, AttributeNames, EntryIdForm, Source, StatusRule
+from directory.config import AttributeNames, EntryIdForm, Source
 from directory.entries import (
     LOGIN_MAX,
     TEXT_MAX,
-    AccountStatus,
     RawEntry,
     build_entry_filter,
     build_group,
@@ -20,7 +19,6 @@ from directory.entries import (
     build_member_filter,
     build_person,
     build_user_filter,
-    decide_status,
     dn_key,
     escape_filter_value,
     normalise_language,
@@ -30,6 +28,7 @@ from directory.entries import (
     wanted_person_attributes,
 )
 from directory.errors import DirectoryError, UnavailableReason
+from directory.standing import AccountStatus
 
 SOURCE = Source(
     name="hq", urls=("ldaps://h",), bind_dn="cn=svc,dc=x", bind_password="s", base_dn="dc=x"
@@ -334,54 +333,7 @@ def test_build_group_has_id_and_name():
     assert (group.entry_uuid, group.dn, group.name) == (ID, "cn=G,dc=x", "G")
 
 
-# -- status and language -----------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "attributes",
-    [
-        {"orgAccountStatus": ["disabled"]},
-        {"orgAccountStatus": ["suspended"]},
-        {"orgAccountStatus": [" DISABLED "]},
-        {"orgAccountStatus": ["a word nobody told us"]},
-        {"orgAccountStatus": ["active", "disabled"]},
-        {"orgAccountStatus": [b"\xff"]},
-        {"orgAccountStatus": [""]},
-        {"pwdAccountLockedTime": ["000001010000Z"]},
-        {"nsAccountLock": ["TRUE"]},
-        {"userAccountControl": ["514"]},
-        {"userAccountControl": ["2"]},
-        {"userAccountControl": ["0x2"]},
-        {"userAccountControl": ["-1"]},
-        {"userAccountControl": [""]},
-    ],
-    ids=str,
-)
-def test_status_that_is_not_plainly_active_is_disabled(attributes):
-    assert decide_status(DEFAULT_STATUS_RULES, entry(**attributes)) is AccountStatus.DISABLED
-
-
-@pytest.mark.parametrize(
-    "attributes",
-    [
-        {},
-        {"orgAccountStatus": ["active"]},
-        {"orgAccountStatus": ["Enabled"]},
-        {"pwdAccountLockedTime": ["20261125103717Z"]},
-        {"nsAccountLock": ["FALSE"]},
-        {"userAccountControl": ["512"]},
-    ],
-    ids=str,
-)
-def test_status_of_an_active_person_is_active(attributes):
-    assert decide_status(DEFAULT_STATUS_RULES, entry(**attributes)) is AccountStatus.ACTIVE
-
-
-def test_status_rule_values_are_compared_without_case():
-    rule = StatusRule("employeeType", disabled=frozenset({"LEFT"}), active=frozenset({"Staff"}))
-
-    assert decide_status([rule], entry(employeeType=["staff"])) is AccountStatus.ACTIVE
-    assert decide_status([rule], entry(employeeType=["left"])) is AccountStatus.DISABLED
+# -- language -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
