@@ -6,6 +6,7 @@
 | a set is read again, and waited for | when a key is asked for that it does not have |
 | one address is read at most once in | COOL_DOWN_SECONDS, whatever is asked: nobody can make us hammer it |
 | a set that cannot be read again is still used | until it is STALE_SECONDS old |
+| a request that holds a transaction | never waits here: it is told what must be read first (`attempts.py`) |
 
 Each worker remembers for itself; what was read was checked (`protocol/jwk.check_key_set`).
 Spec: OIDC Core §10.1.1 (rotation: a `kid` that is not known makes the set be read again).
@@ -20,7 +21,6 @@ from typing import Any
 
 from . import outbound
 from .protocol.jwk import BadKey, check_key_set
-from .protocol.messages import ClientFacts
 
 REFRESH_SECONDS = 600.0
 COOL_DOWN_SECONDS = 30.0
@@ -31,7 +31,17 @@ STALE_SECONDS = 43_200.0
 ADDRESSES_MAX = 2_000
 
 Keys = tuple[Mapping[str, Any], ...]  # Any: public JWKs
+# How to come by the keys at an address, of which one may be looked for.
+Published = Callable[[str, str], Keys]
 logger = logging.getLogger(__name__)
+
+
+class KeysNeeded(Exception):
+    """A set must be read, and waited for, by somebody who holds no transaction."""
+
+    def __init__(self, address: str, kid: str) -> None:
+        super().__init__(f"the keys at {address} must be read")
+        self.address, self.kid = address, kid
 
 
 @dataclass(slots=True)
@@ -59,20 +69,47 @@ class KeySets:
     def keys(self, address: str, kid: str) -> Keys:
         """Return the keys at an address, empty when they cannot be had; `kid` "" asks for no particular one."""
         entry = self._entry(address)
-        now, known = self._clock(), entry.keys
-        if now - entry.read_at < STALE_SECONDS and (not kid or _has(known, kid)):
-            if now - entry.read_at >= REFRESH_SECONDS and now - entry.tried_at >= COOL_DOWN_SECONDS:
-                self._read_beside(address, entry)
-            return known
+        found = self._at_once(address, kid, entry)
+        if found is not None:
+            return found
         with entry.lock:  # those who ask meanwhile wait for the one who reads
-            if self._clock() - entry.tried_at >= COOL_DOWN_SECONDS:
+            if self._is_due(entry):
                 self._read(address, entry)
-        return entry.keys if self._clock() - entry.read_at < STALE_SECONDS else ()
+        return self._known(entry)
+
+    def at_hand(self, address: str, kid: str) -> Keys:
+        """Return the same keys without waiting. Raises: KeysNeeded when they must be read, or are being read."""
+        entry = self._entry(address)
+        found = self._at_once(address, kid, entry)
+        if found is not None:
+            return found
+        if self._is_due(entry) or entry.lock.locked():
+            raise KeysNeeded(address, kid)
+        return self._known(entry)
+
+    def known(self, address: str, _kid: str) -> Keys:
+        """Return what is known of an address, and ask nobody."""
+        return self._known(self._entry(address))
 
     def forget(self) -> None:
         """Drop everything."""
         with self._lock:
             self._entries.clear()
+
+    def _at_once(self, address: str, kid: str, entry: _Entry) -> Keys | None:
+        """Return keys that can be used as they are, None when the set must be read first."""
+        now, known = self._clock(), entry.keys
+        if now - entry.read_at >= STALE_SECONDS or (kid and not _has(known, kid)):
+            return None
+        if now - entry.read_at >= REFRESH_SECONDS and self._is_due(entry):
+            self._read_beside(address, entry)
+        return known
+
+    def _is_due(self, entry: _Entry) -> bool:
+        return self._clock() - entry.tried_at >= COOL_DOWN_SECONDS
+
+    def _known(self, entry: _Entry) -> Keys:
+        return entry.keys if self._clock() - entry.read_at < STALE_SECONDS else ()
 
     def _entry(self, address: str) -> _Entry:
         with self._lock:
@@ -115,14 +152,19 @@ def _has(keys: Keys, kid: str) -> bool:
 _sets = KeySets()
 
 
-def keys_of(client: ClientFacts, kid: str) -> Keys:
-    """Return a client's public keys, registered by value or published at its `jwks_uri`."""
-    return keys_at(client.jwks, client.jwks_uri, kid)
+def read(address: str, kid: str) -> Keys:
+    """Return the keys at an address, read and waited for if need be; for who holds no transaction."""
+    return _sets.keys(address, kid)
 
 
-def keys_at(jwks: Keys, jwks_uri: str, kid: str) -> Keys:
-    """Return public keys that are registered by value, or published at an address."""
-    return _sets.keys(jwks_uri, kid) if jwks_uri else jwks
+def at_hand(address: str, kid: str) -> Keys:
+    """Return the keys at an address without waiting. Raises: KeysNeeded."""
+    return _sets.at_hand(address, kid)
+
+
+def known(address: str, kid: str) -> Keys:
+    """Return what is known of an address, and ask nobody."""
+    return _sets.known(address, kid)
 
 
 def forget() -> None:

@@ -1,6 +1,8 @@
 """Create and change clients from metadata: `manage.py client apply`, and registration (registrations.py)."""
 
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -26,7 +28,7 @@ from .protocol.options import PROFILES
 from .protocol.profiles import missing
 from .protocol.registration import ClientMetadata, check_metadata, read_metadata
 from .secretbox import client_secret_digest
-from .sectors import check_sector
+from .sectors import NO_DOCUMENTS, Documents, check_sector, read_documents
 from .versions import touch
 
 # What the document of a sector speaks for; it is read again when one of them changes.
@@ -48,7 +50,6 @@ class Applied:
         return ", ".join(name for name, _, _ in self.changes)
 
 
-@transaction.atomic
 def apply_all(items: Any, now: datetime, actor: str) -> list[Applied]:  # Any: JSON from outside
     """Create or change clients; all of them or none.
 
@@ -56,21 +57,49 @@ def apply_all(items: Any, now: datetime, actor: str) -> list[Applied]:  # Any: J
     """
     if not isinstance(items, list):
         raise MetadataError("the file must hold a JSON array of clients")
-    applied = []
+    checked = []
     for number, item in enumerate(items, 1):
-        label = item.get("client_id", "without client_id") if isinstance(item, dict) else "not an object"
-        try:
-            applied.append(_apply(check_metadata(item), now, actor))
-        except MetadataError as problem:
-            raise MetadataError(f"client {number} ({str(label)[:80]}): {problem}") from None
-    _check_scopes()
-    _check_resources()
-    _check_exchange_pairs()
+        with _named(number, item):
+            checked.append(check_metadata(item))
+    documents = read_documents(_sectors_to_read(checked))
+    with transaction.atomic():
+        applied = []
+        for number, (item, metadata) in enumerate(zip(items, checked, strict=True), 1):
+            with _named(number, item):
+                applied.append(_apply(metadata, documents, now, actor))
+        _check_scopes()
+        _check_resources()
+        _check_exchange_pairs()
     return applied
 
 
-def _apply(metadata: ClientMetadata, now: datetime, actor: str) -> Applied:
-    applied = write(metadata)
+@contextmanager
+def _named(number: int, item: Any) -> Iterator[None]:  # Any: as above
+    """Let a refusal say which client it is about."""
+    label = item.get("client_id", "without client_id") if isinstance(item, dict) else "not an object"
+    try:
+        yield
+    except MetadataError as problem:
+        raise MetadataError(f"client {number} ({str(label)[:80]}): {problem}") from None
+
+
+def _sectors_to_read(items: list[ClientMetadata]) -> Iterator[str]:
+    """Return the addresses of sectors whose documents must speak for a client that is new, or changed."""
+    for metadata in items:
+        uri = metadata.options.sector_identifier_uri
+        if not uri:
+            continue
+        client = Client.objects.filter(client_id=metadata.client_id).first()
+        if (
+            client is None
+            or client.options.get("sector_identifier_uri") != uri
+            or list(client.redirect_uri_list) != list(metadata.redirect_uris)
+        ):
+            yield uri
+
+
+def _apply(metadata: ClientMetadata, documents: Documents, now: datetime, actor: str) -> Applied:
+    applied = write(metadata, documents)
     if applied.created or applied.changes:
         if not applied.created:
             # Who may be trusted by an operator's word is no longer what the client says of itself.
@@ -89,10 +118,10 @@ def _apply(metadata: ClientMetadata, now: datetime, actor: str) -> Applied:
     return applied
 
 
-def write(metadata: ClientMetadata) -> Applied:
+def write(metadata: ClientMetadata, documents: Documents = NO_DOCUMENTS) -> Applied:
     """Create or change one client's row, in the caller's transaction; the caller writes the event.
 
-    Raises: MetadataError.
+    In: `documents` what was read of sectors, before the transaction. Raises: MetadataError.
     """
     client_id = metadata.client_id or secrets.token_urlsafe(18).replace("_", "-").replace("-", "x")
     before = Client.objects.select_for_update().filter(client_id=client_id).first()
@@ -108,7 +137,7 @@ def write(metadata: ClientMetadata) -> Applied:
     if before is not None and not changes:
         return Applied(client_id, False, (), None)
     if _OF_THE_SECTOR.intersection(name for name, _, _ in changes):
-        check_sector(metadata)
+        check_sector(metadata, documents)
     if (before is not None and old_digest and client.secret_digest != old_digest) or (
         before and not client.enabled
     ):

@@ -14,16 +14,15 @@ from threading import local
 from typing import Any
 
 from django.conf import settings
-from django.db import connection, transaction
+from django.db import connection
 from django.http import parse_cookie
 from django.http.request import split_domain_port, validate_host
 
 from iam.audit.facts import HANDED_ON, RequestFacts, facts_from
 
-from . import engine, memory
+from . import attempts, engine, memory
 from .environment import TOO_LARGE, body_length, clock, read
 from .protocol.messages import PARAMETERS_SIZE_MAX, Answer, Response
-from .state import DatabaseState
 
 logger = logging.getLogger(__name__)
 
@@ -87,9 +86,7 @@ class FastPath:
         cookie = environment.get("HTTP_COOKIE", "")
         cookies = parse_cookie(cookie.encode("latin-1").decode(errors="replace")) if cookie else {}
         request = read(environment, _body(environment), cookies, facts)
-        now = clock()
-        with transaction.atomic() if engine.may_write(request) else contextlib.nullcontext():
-            return engine.handle(request, DatabaseState(), now)
+        return attempts.run(request, clock, lambda answer, _now: answer)
 
     def _is_our_host(self, host: str) -> bool:
         if host in self._hosts:

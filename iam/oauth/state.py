@@ -50,9 +50,10 @@ forget = memory.forget
 
 
 class DatabaseState:
-    """The engine's State for one request."""
+    """The engine's State for one request. In: `published` says how to come by keys that others publish."""
 
-    def __init__(self) -> None:
+    def __init__(self, published: client_keys.Published = client_keys.read) -> None:
+        self._published = published
         self._epoch = memory.tokens.epoch  # before anything is read
         self._memory = memory.current()
         self._standings: dict[tuple[str | None, UUID, datetime], Standing] = {}
@@ -124,7 +125,7 @@ class DatabaseState:
 
     def client_keys(self, client: ClientFacts, kid: str) -> tuple[Mapping[str, Any], ...]:  # Any: public JWKs
         """Return a client's public keys; see client_keys.py for how old they may be."""
-        return client_keys.keys_of(client, kid)
+        return self._published(client.jwks_uri, kid) if client.jwks_uri else client.jwks
 
     def trusted_issuer(self, issuer: str) -> TrustedIssuerFacts | None:
         """Return an issuer of assertions that is registered and switched on."""
@@ -134,7 +135,7 @@ class DatabaseState:
         self, issuer: TrustedIssuerFacts, kid: str
     ) -> tuple[Mapping[str, Any], ...]:  # Any: public JWKs
         """Return an issuer's public keys; read and remembered as a client's are."""
-        return client_keys.keys_at(issuer.jwks, issuer.jwks_uri, kid)
+        return self._published(issuer.jwks_uri, kid) if issuer.jwks_uri else issuer.jwks
 
     def trusts_certificate(self, certificate: str, now: datetime) -> bool:
         """Say whether an authority of clients issued a certificate."""

@@ -4,11 +4,9 @@ Every endpoint is CSRF-exempt because none acts on a browser's cookie alone: aut
 pages that are protected, and logout without an application's proof asks on such a page.
 """
 
-import contextlib
 import logging
 from datetime import datetime
 
-from django.db import transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
 from django.urls import reverse
@@ -17,7 +15,7 @@ from django.views.decorators.csrf import csrf_exempt
 from iam.accounts import cookies
 from iam.audit.facts import facts_of
 
-from . import engine, interactions
+from . import attempts, engine, interactions
 from .environment import TOO_LARGE, body_length, clock, read
 from .fastpath import ANSWERED, FAILED
 from .protocol.jose import SigningUnavailable
@@ -33,7 +31,6 @@ from .protocol.messages import (
     Response,
 )
 from .signout import Wish, leave, seal_wish
-from .state import DatabaseState
 
 logger = logging.getLogger("iam.keys")
 
@@ -49,17 +46,13 @@ def endpoint(http: HttpRequest, name: str = "") -> HttpResponse:
 
 
 def _answer(http: HttpRequest) -> HttpResponse:
-    now = clock()
     environment = http.META
     if FAILED in environment:  # at the other door: what went wrong there is shown here
         raise environment[FAILED]
     if ANSWERED in environment:
-        return send(http, environment[ANSWERED], now)
-    request = read_request(http)
-    with transaction.atomic() if engine.may_write(request) else contextlib.nullcontext():
-        answer = engine.handle(request, DatabaseState(), now)
-        # What a page needs of the answer is stored with it or not at all.
-        return send(http, answer, now)
+        return send(http, environment[ANSWERED], clock())
+    # What a page needs of the answer is stored with it or not at all.
+    return attempts.run(read_request(http), clock, lambda answer, now: send(http, answer, now))
 
 
 def read_request(http: HttpRequest) -> Request:

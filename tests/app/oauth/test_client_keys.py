@@ -16,6 +16,7 @@ from iam.oauth.client_keys import (
     REFRESH_SECONDS,
     STALE_SECONDS,
     KeySets,
+    KeysNeeded,
 )
 from iam.oauth.clients import apply_all
 from iam.oauth.outbound import Refused
@@ -70,6 +71,41 @@ def test_keys_are_read_once_and_remembered():
 
     assert [publisher.kids() for _ in range(100)] == [["a"]] * 100
     assert publisher.asked == 1
+
+
+def test_keys_at_hand_are_never_waited_for():
+    publisher = Publisher(A)
+
+    with pytest.raises(KeysNeeded, match=ADDRESS):
+        publisher.sets.at_hand(ADDRESS, "a")
+    assert (publisher.sets.known(ADDRESS, "a"), publisher.asked) == ((), 0)
+
+    publisher.kids()
+    assert len(publisher.sets.at_hand(ADDRESS, "a")) == 1
+    assert len(publisher.sets.at_hand(ADDRESS, "unknown")) == 1  # just read: nothing new can be expected
+    publisher.now += COOL_DOWN_SECONDS
+    with pytest.raises(KeysNeeded):
+        publisher.sets.at_hand(ADDRESS, "unknown")
+    assert len(publisher.sets.known(ADDRESS, "unknown")) == 1
+    publisher.now += STALE_SECONDS
+    assert publisher.sets.known(ADDRESS, "a") == ()
+    assert publisher.asked == 1
+
+
+def test_keys_that_are_being_read_are_not_at_hand():
+    publisher = Publisher(A)
+    publisher.wait = threading.Event()
+    reading = threading.Thread(target=publisher.kids)
+    reading.start()
+    while not publisher.asked:
+        time.sleep(0.01)
+
+    with pytest.raises(KeysNeeded):
+        publisher.sets.at_hand(ADDRESS, "a")
+
+    publisher.wait.set()
+    reading.join()
+    assert len(publisher.sets.at_hand(ADDRESS, "a")) == 1
 
 
 def test_keys_that_are_old_are_used_and_read_again_beside():
