@@ -19,7 +19,9 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
 # The service makes tokens of a few KB; what is longer only burns our time.
 TOKEN_LENGTH_MAX = 16_384
-ALGORITHMS = ("ES256", "RS256", "PS256", "EdDSA")
+# Ed25519 is the name that RFC 9864 §2.2 gives to EdDSA with the one curve that is used here.
+_EDWARDS = ("EdDSA", "Ed25519")
+ALGORITHMS = ("ES256", "RS256", "PS256", *_EDWARDS)
 RSA_BITS_MIN = 2048
 RSA_BITS_MAX = 8192
 
@@ -27,7 +29,7 @@ PublicKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey | ed25519.Ed25519Public
 _PRIVATE = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})
 # Which members make up a key: what RFC 7638 §3.2 hashes.
 _MEMBERS = {"EC": ("crv", "kty", "x", "y"), "OKP": ("crv", "kty", "x"), "RSA": ("e", "kty", "n")}
-_FITS = {"EC": ("ES256",), "OKP": ("EdDSA",), "RSA": ("PS256", "RS256")}
+_FITS = {"EC": ("ES256",), "OKP": _EDWARDS, "RSA": ("PS256", "RS256")}
 _SHA256 = hashes.SHA256()
 _ECDSA = ec.ECDSA(_SHA256)
 _PSS = padding.PSS(padding.MGF1(_SHA256), salt_length=32)
@@ -115,7 +117,8 @@ def read_key(jwk: Any) -> Key:  # Any: JSON from outside
     if jwk.get("use", "sig") != "sig" or (alg is not None and alg not in _FITS[kty]):
         raise BadToken("a key for another use")
     try:
-        return Key(kid, (alg,) if alg is not None else _FITS[kty], _public(kty, jwk))
+        fits = _FITS[kty] if alg is None or alg in _EDWARDS else (alg,)
+        return Key(kid, fits, _public(kty, jwk))
     except (ValueError, TypeError, KeyError, AttributeError) as problem:
         raise BadToken("a key whose numbers cannot be read") from problem
 

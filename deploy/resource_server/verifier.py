@@ -74,7 +74,7 @@ class Verifier:
         *,
         jwks_uri: str = "",
         algorithms: Collection[str] = ("ES256",),
-        proof_algorithms: Collection[str] = ("ES256", "EdDSA", "PS256"),
+        proof_algorithms: Collection[str] = ("ES256", "PS256", "EdDSA", "Ed25519"),
         leeway_seconds: float = 10,
         require_dpop: bool = False,
         require_certificate: bool = False,

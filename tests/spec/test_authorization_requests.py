@@ -160,6 +160,7 @@ def test_discovery_says_what_requests_and_answers_can_be(service: Service, perso
         "RS256",
         "PS256",
         "EdDSA",
+        "Ed25519",
     }
     assert set(metadata["authorization_signing_alg_values_supported"]) == {"ES256", "RS256", "PS256", "EdDSA"}
     for mode in [*metadata["response_modes_supported"], "fragment"]:

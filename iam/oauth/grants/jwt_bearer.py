@@ -15,6 +15,7 @@ from iam.oauth.protocol.authorization import check_scopes
 from iam.oauth.protocol.binding import Binding
 from iam.oauth.protocol.claims import PERSON_SCOPES
 from iam.oauth.protocol.errors import OAuthError
+from iam.oauth.protocol.jose import names_of
 from iam.oauth.protocol.messages import ClientFacts, Request, Response, json_response
 from iam.oauth.protocol.parameters import Parameters
 from iam.oauth.protocol.trusted_issuers import TrustedIssuerFacts, expected, judge_life
@@ -87,7 +88,8 @@ def _verify(
     keys = state.issuer_keys(issuer, assertion.kid)
     if not keys:
         raise BadAssertion("issuer_keys", "The issuer's keys cannot be had now.")
-    assertions.verify(assertion, keys, issuer.algorithms)
+    allowed = [name for algorithm in issuer.algorithms for name in names_of(algorithm)]
+    assertions.verify(assertion, keys, allowed)
     # An assertion is no good for whoever found it: it names one client, which is the one that asks.
     if issuer.subjects.get(assertion.unverified_subject) != client.client_id:
         raise BadAssertion("subject_unknown", "The issuer may not speak for this client with that sub.")

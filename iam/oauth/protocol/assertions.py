@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from .jose import ALGORITHMS, BadToken, Signed, split
+from .jose import FOREIGN_ALGORITHMS, BadToken, Signed, split
 from .jwk import check_signed
 
 # How far ahead `exp` may be: a longer life only means that a stolen one is worth more, and that we remember longer.
@@ -79,9 +79,9 @@ def read(text: str) -> Assertion:
         claims = signed.unverified_json()
     except BadToken as problem:
         raise BadAssertion("bad_assertion", f"The assertion cannot be read: {problem}.") from problem
-    if signed.header.get("alg") not in ALGORITHMS:
+    if signed.header.get("alg") not in FOREIGN_ALGORITHMS:
         raise BadAssertion(
-            "assertion_algorithm", f"The assertion's alg must be one of {', '.join(ALGORITHMS)}."
+            "assertion_algorithm", f"The assertion's alg must be one of {', '.join(FOREIGN_ALGORITHMS)}."
         )
     if not isinstance(signed.header.get("kid", ""), str):
         raise BadAssertion("bad_assertion", "The assertion's kid is no text.")

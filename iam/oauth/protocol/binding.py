@@ -8,10 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from .jose import FOREIGN_ALGORITHMS
+
 # What a DPoP proof may be signed with: FAPI 2.0 §5.4.1. RS256 would only keep PKCS#1 v1.5 alive; ES256 is what
 # every library does unasked.
-# Ed25519 is the name that RFC 9864 gives to EdDSA with that curve; newer libraries write it.
-DPOP_ALGORITHMS = ("ES256", "PS256", "EdDSA", "Ed25519")
+DPOP_ALGORITHMS = tuple(algorithm for algorithm in FOREIGN_ALGORITHMS if algorithm != "RS256")
 
 
 @dataclass(frozen=True, slots=True)

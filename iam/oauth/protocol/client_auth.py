@@ -15,10 +15,10 @@ from urllib.parse import unquote_plus
 from . import assertions, mtls
 from .assertions import Assertion, BadAssertion, Expected
 from .errors import InvalidClient, OAuthError
-from .jose import ALGORITHMS
+from .jose import FOREIGN_ALGORITHMS, names_of
 from .messages import ClientFacts, Request
 from .parameters import Parameters
-from .profiles import HIGH_ALGORITHMS
+from .profiles import HIGH_FOREIGN_ALGORITHMS
 
 SECRET_METHODS = ("client_secret_basic", "client_secret_post")
 CERTIFICATE_METHODS = ("tls_client_auth", "self_signed_tls_client_auth")
@@ -216,7 +216,9 @@ def _problem_with_assertion(
     usable = client is not None and client.auth_method == "private_key_jwt"
     keys = known.client_keys(client, assertion.kid) if client is not None and usable else _DECOYS
     try:
-        assertions.verify(assertion, keys, allowed_algorithms(client) if client is not None else ALGORITHMS)
+        assertions.verify(
+            assertion, keys, allowed_algorithms(client) if client is not None else FOREIGN_ALGORITHMS
+        )
     except BadAssertion as problem:
         return problem.reason if usable and keys else "no_client_keys" if usable else "wrong_method"
     return "" if usable else "wrong_method"
@@ -235,5 +237,5 @@ def _expected(issuer: str, path: str, *, high: bool) -> Expected:
 def allowed_algorithms(client: ClientFacts) -> tuple[str, ...]:
     """Return the algorithms with which this client may sign its assertions."""
     only = client.options.token_endpoint_auth_signing_alg
-    allowed = HIGH_ALGORITHMS if client.options.profile == "high" else ALGORITHMS
-    return tuple(algorithm for algorithm in allowed if not only or algorithm == only)
+    allowed = HIGH_FOREIGN_ALGORITHMS if client.options.profile == "high" else FOREIGN_ALGORITHMS
+    return tuple(algorithm for algorithm in allowed if not only or algorithm in names_of(only))

@@ -20,6 +20,10 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 # The longest token we make is a few KB; anything longer is not ours (A14).
 TOKEN_LENGTH_MAX = 16_384
 ALGORITHMS = ("ES256", "RS256", "PS256", "EdDSA")
+# What others may sign with: RFC 9864 §2.2 calls EdDSA with the one curve that is used here Ed25519, and newer libraries
+# write that. We go on writing EdDSA, which every library reads.
+FOREIGN_ALGORITHMS = (*ALGORITHMS, "Ed25519")
+_EDWARDS = ("EdDSA", "Ed25519")
 
 _ES256 = ec.ECDSA(hashes.SHA256())
 _RS256 = padding.PKCS1v15()
@@ -63,6 +67,11 @@ class SigningUnavailable(LookupError):
 
     The text is for logs and operators; it never holds a key.
     """
+
+
+def names_of(algorithm: str) -> tuple[str, ...]:
+    """Return every name of an algorithm; whoever is allowed one of them is allowed them all."""
+    return _EDWARDS if algorithm in _EDWARDS else (algorithm,)
 
 
 class Signer(Protocol):

@@ -12,7 +12,17 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
-from .jose import BadToken, Key, PublicKey, Signed, Verified, decode_segment, encode_segment, split
+from .jose import (
+    BadToken,
+    Key,
+    PublicKey,
+    Signed,
+    Verified,
+    decode_segment,
+    encode_segment,
+    names_of,
+    split,
+)
 
 RSA_BITS_MIN = 2048
 RSA_BITS_MAX = 8192  # a longer one only burns our time (A14)
@@ -42,7 +52,7 @@ def read_key(jwk: Any, algorithm: str = "") -> Key:  # Any: JSON from outside
         raise BadKey("kty must be EC, OKP or RSA")
     possible = _ALGORITHMS_OF[kty]
     named = jwk.get("alg", algorithm) or possible[0]
-    if named not in possible or (algorithm and algorithm != named):
+    if named not in possible or (algorithm and algorithm not in names_of(named)):
         raise BadKey("alg does not fit the key")
     if jwk.get("use", "sig") != "sig":
         raise BadKey("use is not sig")
@@ -50,7 +60,7 @@ def read_key(jwk: Any, algorithm: str = "") -> Key:  # Any: JSON from outside
     if not isinstance(kid, str) or len(kid) > 200:
         raise BadKey("kid must be short text")
     try:
-        return Key(kid, str(named), _public(kty, jwk))
+        return Key(kid, algorithm or str(named), _public(kty, jwk))
     except (BadToken, ValueError, TypeError, KeyError) as problem:
         raise BadKey("the key's numbers cannot be read") from problem
 

@@ -11,7 +11,7 @@ from .claims import PERSON_SCOPES, SUPPORTED_CLAIMS
 from .client_auth import METHODS
 from .delegation import GRANT_TYPE as TOKEN_EXCHANGE
 from .device import GRANT_TYPE as DEVICE_CODE
-from .jose import ALGORITHMS
+from .jose import ALGORITHMS, FOREIGN_ALGORITHMS
 from .levels import REACHABLE
 from .messages import ResponseMode
 from .options import CONTENT_ENCRYPTIONS, ENCRYPTION_ALGORITHMS, SUBJECT_TYPES
@@ -66,7 +66,7 @@ def build_metadata(
     """
     aliases = {name: certificate_address + ENDPOINTS[name] for name in _CALLED_BY_CLIENTS}
     confidential = [method for method in auth_methods if method != "none"]
-    assertions = list(ALGORITHMS)
+    assertions = list(FOREIGN_ALGORITHMS)
     return {
         "issuer": issuer,
         **{name: issuer + path for name, path in ENDPOINTS.items()},
@@ -101,7 +101,7 @@ def build_metadata(
         **({"authorization_details_types_supported": list(detail_types)} if detail_types else {}),
         "require_pushed_authorization_requests": False,  # a client can be set so, the service asks nobody
         "request_parameter_supported": True,
-        "request_object_signing_alg_values_supported": list(ALGORITHMS),
+        "request_object_signing_alg_values_supported": list(FOREIGN_ALGORITHMS),
         "require_signed_request_object": False,  # as above
         "request_uri_parameter_supported": False,
         "backchannel_logout_supported": True,

@@ -13,7 +13,7 @@ from typing import Any
 from . import fields
 from .delegation import ACTORS_MAX
 from .fields import Values
-from .jose import ALGORITHMS
+from .jose import ALGORITHMS, FOREIGN_ALGORITHMS
 from .resource_uri import RESOURCE_LENGTH_MAX, problem_with_resource
 
 PROFILES = ("standard", "high")
@@ -106,8 +106,8 @@ def _text(value: Values, name: str) -> str:
 
 CHECKS: Mapping[str, Check] = {
     "profile": _word(*PROFILES, default="standard"),
-    "token_endpoint_auth_signing_alg": _word(*ALGORITHMS),
-    "request_object_signing_alg": _word(*ALGORITHMS),
+    "token_endpoint_auth_signing_alg": _word(*FOREIGN_ALGORITHMS),
+    "request_object_signing_alg": _word(*FOREIGN_ALGORITHMS),
     "require_signed_request_object": _flag,
     "require_pushed_authorization_requests": _flag,
     "id_token_encrypted_response_alg": _word(*ENCRYPTION_ALGORITHMS),

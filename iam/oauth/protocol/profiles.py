@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from .errors import OAuthError
+from .jose import ALGORITHMS, FOREIGN_ALGORITHMS
 from .messages import ClientFacts
 from .options import ClientOptions
 
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
     from .registration import ClientMetadata
 
 # RS256 is PKCS#1 v1.5, which FAPI 2.0 Security Profile §5.4.1 leaves out.
-HIGH_ALGORITHMS = ("ES256", "PS256", "EdDSA")
+HIGH_ALGORITHMS = tuple(algorithm for algorithm in ALGORITHMS if algorithm != "RS256")
+HIGH_FOREIGN_ALGORITHMS = tuple(algorithm for algorithm in FOREIGN_ALGORITHMS if algorithm != "RS256")
 HIGH_AUTH_METHODS = ("private_key_jwt", "tls_client_auth", "self_signed_tls_client_auth")
 DEVICE_GRANT = "urn:ietf:params:oauth:grant-type:device_code"
 # A loopback literal never leaves the machine (RFC 8252 §7.3, which FAPI 2.0 §5.3.2.2 allows); a name might.
@@ -97,7 +99,7 @@ def _algorithms(metadata: "ClientMetadata") -> Iterator[str]:
     named = {"id_token_signed_response_alg": metadata.id_token_signed_response_alg}
     named |= {name: getattr(metadata.options, name) for name in _SIGNING_OPTIONS}
     for name, algorithm in named.items():
-        if algorithm and algorithm not in HIGH_ALGORITHMS:
+        if algorithm and algorithm not in HIGH_FOREIGN_ALGORITHMS:
             yield f"{name} is {algorithm}: set it to one of {', '.join(HIGH_ALGORITHMS)}."
 
 

@@ -13,11 +13,11 @@ from typing import Any
 
 from .claims import is_for
 from .errors import OAuthError
-from .jose import ALGORITHMS, BadToken, split
+from .jose import FOREIGN_ALGORITHMS, BadToken, names_of, split
 from .jwk import verify_with
 from .messages import ClientFacts
 from .parameters import REPEATABLE, Parameters
-from .profiles import HIGH_ALGORITHMS
+from .profiles import HIGH_FOREIGN_ALGORITHMS
 
 REQUEST_OBJECT_TYP = "oauth-authz-req+jwt"
 # What older clients write. A high client says what it signs (RFC 8725 §3.11).
@@ -61,7 +61,8 @@ def _signed_by(
     token: str, client: ClientFacts, keys_for: KeysFor, *, high: bool
 ) -> tuple[str, dict[str, Any]]:
     named = client.options.request_object_signing_alg
-    allowed = [alg for alg in (HIGH_ALGORITHMS if high else ALGORITHMS) if named in {"", alg}]
+    every = HIGH_FOREIGN_ALGORITHMS if high else FOREIGN_ALGORITHMS
+    allowed = [algorithm for algorithm in every if not named or algorithm in names_of(named)]
     if token.count(".") == 4:
         raise _refusal("encrypted", "Encrypted request objects are not supported.")
     try:

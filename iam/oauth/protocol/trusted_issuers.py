@@ -12,7 +12,7 @@ from typing import Any
 from . import fields
 from .assertions import EXPIRED_LEEWAY, LIFE_MAX, Assertion, BadAssertion, Expected
 from .fields import MetadataError
-from .jose import ALGORITHMS
+from .jose import FOREIGN_ALGORITHMS
 from .registered_proofs import check_key_address, check_keys
 
 GRANT_TYPE = "urn:ietf:params:oauth:grant-type:jwt-bearer"
@@ -63,7 +63,7 @@ def check_issuer(given: Any) -> TrustedIssuerFacts:  # Any: JSON from outside
         issuer=issuer,
         jwks=keys,
         jwks_uri=address,
-        algorithms=fields.strings(value, "algorithms", ALGORITHMS) or ALGORITHMS,
+        algorithms=fields.strings(value, "algorithms", FOREIGN_ALGORITHMS) or FOREIGN_ALGORITHMS,
         subjects=_subjects(value.get("subjects")),
         scopes=frozenset(scope.split()),
         max_life_seconds=fields.number(

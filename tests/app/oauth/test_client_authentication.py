@@ -534,4 +534,5 @@ def test_discovery_lists_what_is_switched_on(machines: World, settings: Any):
             "RS256",
             "PS256",
             "EdDSA",
+            "Ed25519",
         ]

@@ -1,6 +1,7 @@
 """A platform vouches for a workload that is a client of ours. Spec: RFC 7523; A11, A18, A57."""
 
 import json
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 
@@ -90,6 +91,16 @@ def test_assertion_gives_the_workload_a_machines_token(world):
     assert not {"sid", "acr", "amr", "auth_time"} & claims.keys()
     assert answer["expires_in"] == 300
     assert world.introspect(answer["access_token"])["active"] is True
+
+
+@pytest.mark.spec("RFC 9864", "2.2", "Ed25519 is another name of EdDSA with that curve")
+@pytest.mark.parametrize("allowed", [None, ["EdDSA"], ["Ed25519"]])
+@pytest.mark.parametrize("written", ["EdDSA", "Ed25519"])
+def test_assertion_of_an_issuer_may_use_either_name_of_eddsa(world, allowed, written):
+    key = jose.load_private("e-1", "EdDSA", jose.private_bytes(jose.generate("EdDSA")))
+    apply_issuers([issuer(jwks={"keys": [key.jwk()]}, algorithms=allowed)], world.now, "system:test")
+
+    assert given(world, assertion(world, replace(key, algorithm=written)))["scope"] == "demo.read"
 
 
 def test_assertion_of_a_confidential_client_needs_its_secret_too(world):

@@ -266,7 +266,7 @@ def test_assertion_audience_of_a_high_client(aud, taken):
 
 @pytest.mark.spec("FAPI 2.0 SP", "5.4.1", "PS256, ES256 or EdDSA")
 def test_assertion_with_rs256_of_a_high_client_is_refused():
-    assert set(allowed_algorithms(HIGH)) == {"PS256", "ES256", "EdDSA"}
+    assert set(allowed_algorithms(HIGH)) == {"PS256", "ES256", "EdDSA", "Ed25519"}  # one algorithm, two names
     assert refusal(KEYS["RS256"].sign("JWT", claims()), HIGH) == "assertion_signature"
 
 
@@ -278,6 +278,31 @@ def test_assertion_with_another_algorithm_than_registered_is_refused():
 
     assert sent(KEYS["PS256"].sign("JWT", claims()), client) is client
     assert refusal(KEYS["ES256"].sign("JWT", claims()), client) == "assertion_signature"
+
+
+@pytest.mark.spec("RFC 9864", "2.2", "Ed25519 is another name of EdDSA with that curve, in assertions too")
+@pytest.mark.parametrize("written", ["EdDSA", "Ed25519"])
+@pytest.mark.parametrize("registered", ["", "EdDSA", "Ed25519"])
+@pytest.mark.parametrize("published", ["", "EdDSA", "Ed25519"])
+def test_assertion_with_either_name_of_eddsa_is_accepted(written, registered, published):
+    key = KEYS["EdDSA"]
+    jwk = {name: value for name, value in {**key.jwk(), "alg": published}.items() if value}
+    client = replace(SIGNER, jwks=(jwk,), options=ClientOptions(token_endpoint_auth_signing_alg=registered))
+    header = {"alg": written, "kid": key.kid}
+
+    assert sent(raw(header, claims(), key._signature), client) is client
+    assert sent(raw(header, claims(), key._signature), replace(client, options=HIGH.options)) is not None
+
+
+@pytest.mark.parametrize("algorithm", ["ES256", "RS256"])
+def test_a11_assertion_with_the_newer_name_of_eddsa_and_another_key_is_refused(algorithm):
+    key = KEYS[algorithm]
+    header = {"alg": "Ed25519", "kid": key.kid}
+
+    assert refusal(raw(header, claims(), key._signature)) == "assertion_signature"
+    only = replace(SIGNER, options=ClientOptions(token_endpoint_auth_signing_alg=algorithm))
+    named = {"alg": "Ed25519", "kid": "k-EdDSA"}
+    assert refusal(raw(named, claims(), KEYS["EdDSA"]._signature), only) == "assertion_signature"
 
 
 @pytest.mark.parametrize("kid", ["k-ES256", ...])

@@ -16,6 +16,7 @@ from iam.oauth.protocol.messages import ClientFacts
 from iam.oauth.protocol.options import ClientOptions
 from iam.oauth.protocol.parameters import Parameters
 from iam.oauth.protocol.request_object import open_request_object
+from tests import proofs
 
 NOW = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
 AT = int(NOW.timestamp())
@@ -227,6 +228,28 @@ def test_open_client_with_one_algorithm_is_held_to_it() -> None:
 
 
 # -- high ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.spec(
+    "RFC 9864", "2.2", "Ed25519 is another name of EdDSA with that curve, in request objects too"
+)
+@pytest.mark.parametrize("written", ["EdDSA", "Ed25519"])
+@pytest.mark.parametrize("registered", ["", "EdDSA", "Ed25519"])
+def test_object_with_either_name_of_eddsa_is_opened(written: str, registered: str) -> None:
+    key = KEYS["EdDSA"]
+    for client in (CLIENT, HIGH):
+        options = replace(client.options, request_object_signing_alg=registered)
+        token = proofs.signed(key, {"alg": written, "kid": key.kid, "typ": TYP}, GOOD)
+
+        assert opened(token, replace(client, options=options))["state"] == "s"
+
+
+def test_a11_object_with_the_newer_name_of_eddsa_and_another_key_is_refused() -> None:
+    key = KEYS["ES256"]
+
+    assert (
+        reason(proofs.signed(key, {"alg": "Ed25519", "kid": key.kid, "typ": TYP}, GOOD)) == "object_signature"
+    )
 
 
 @pytest.mark.parametrize("algorithm", ["ES256", "PS256", "EdDSA"])

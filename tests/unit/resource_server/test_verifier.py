@@ -110,7 +110,7 @@ def test_without_a_token_the_schemes_are_offered_without_an_error(issuer: Issuer
 
     where = 'resource_metadata="https://finance.test.example/.well-known/oauth-protected-resource/api"'
     assert refusal.status == 401
-    assert challenges(refusal) == [f"Bearer {where}", f'DPoP {where}, algs="ES256 EdDSA PS256"']
+    assert challenges(refusal) == [f"Bearer {where}", f'DPoP {where}, algs="ES256 PS256 EdDSA Ed25519"']
     assert json.loads(refusal.body) == {}
 
 
@@ -442,6 +442,16 @@ def test_bound_token_with_its_proof_is_let_in(issuer: Issuer, holder: Holder) ->
     assert ask(issuer.verifier(), token, "DPoP", dpop=holder.proof(token)).bound == ("dpop",)
 
 
+@pytest.mark.spec("RFC 9864", "2.2", "Ed25519 is another name of EdDSA with that curve")
+@pytest.mark.parametrize("written", ["EdDSA", "Ed25519"])
+def test_proof_with_either_name_of_eddsa_is_let_in(issuer: Issuer, written: str) -> None:
+    holder = Holder(new_key("EdDSA", "dpop"))
+    token = bound(issuer, holder)
+    proof = holder.proof(token, header={"alg": written})
+
+    assert ask(issuer.verifier(), token, "DPoP", dpop=proof).bound == ("dpop",)
+
+
 @pytest.mark.spec("RFC 9449", "7.2", "a DPoP-bound token with the Bearer scheme is refused")
 def test_bound_token_as_bearer_is_refused_with_or_without_proof(issuer: Issuer, holder: Holder) -> None:
     token = bound(issuer, holder)
@@ -603,7 +613,7 @@ def test_metadata_describes_the_resource(issuer: Issuer) -> None:
         "resource": RESOURCE,
         "authorization_servers": [ISSUER],
         "bearer_methods_supported": ["header"],
-        "dpop_signing_alg_values_supported": ["ES256", "EdDSA", "PS256"],
+        "dpop_signing_alg_values_supported": ["ES256", "PS256", "EdDSA", "Ed25519"],
         "resource_name": "Finance",
         "resource_documentation": "https://docs.example/",
         "scopes_supported": ["payments.read"],
