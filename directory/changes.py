@@ -4,7 +4,7 @@ A `Reader` turns one server's answers into `Seen` and `Gone`; `directory.engine`
 plans, and hands `PersonEvent`s to the service's `Effects` inside the transaction that stores the cookie.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -149,3 +149,6 @@ class Effects(Protocol):
 
     def apply(self, events: Sequence[PersonEvent], now: datetime) -> None:
         """Make accounts, rights and sessions what the events say, leaves and disables first. Idempotent."""
+
+    def know_units(self, source: str, units: Mapping[str, frozenset[str]]) -> None:
+        """Take the ids of all units by their names (NFC, casefolded), after a complete reading: rules learn ids."""

@@ -152,6 +152,7 @@ class Source:
     end_rules: tuple[TimeRule, ...] = DEFAULT_END_RULES
     password_end_rules: tuple[TimeRule, ...] = DEFAULT_PASSWORD_END_RULES
     must_change: tuple[tuple[str, str], ...] = DEFAULT_MUST_CHANGE
+    rule_attributes: tuple[str, ...] = ("employeeType", "departmentNumber")
     decoy_dn: str = ""
     budget_seconds: float = 3.0  # for one question, whatever number of servers
     connect_seconds: float = 1.0  # for the TCP connection to one address

@@ -61,8 +61,11 @@ class Person:
     title_fr: str = ""
     title_en: str = ""
     manager_dn: str = field(default="", repr=False)
-    # The immutable ids of the units above, nearest first, where the directory is followed; else empty.
+    # The immutable ids of the units in `ou_path`, in the same order, where the directory is followed; "" for one
+    # that is not known. Empty otherwise.
     unit_ids: tuple[str, ...] = ()
+    # The values of `Source.rule_attributes`, names in lower case: what the service's rules may look at.
+    rule_values: tuple[tuple[str, tuple[str, ...]], ...] = field(default=(), repr=False)
 
     @property
     def status(self) -> AccountStatus:
@@ -123,7 +126,7 @@ def wanted_person_attributes(source: Source) -> tuple[str, ...]:
         name.partition(";")[0] for group in fields for name in group
     }  # a name brings its ;options along
     wanted |= {"givenName", "sn", source.entry_id_attribute}
-    wanted |= wanted_attributes(source)
+    wanted |= wanted_attributes(source) | set(source.rule_attributes)
     return tuple(sorted(wanted))
 
 
@@ -272,6 +275,11 @@ def build_person(source: Source, entry: RawEntry, typed_login: str = "") -> Pers
         title_fr=_first(entry, source.attributes.title_fr),
         title_en=_first(entry, source.attributes.title_en),
         manager_dn=_first(entry, source.attributes.manager),
+        rule_values=tuple(
+            (name.lower(), tuple(_texts(entry, (name,))))
+            for name in source.rule_attributes
+            if name.lower() in entry.attributes
+        ),
     )
 
 

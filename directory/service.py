@@ -18,6 +18,7 @@ from django.conf import settings
 
 from directory import entries
 from directory.budget import Budget
+from directory.changes import Effects, Happening, PersonEvent
 from directory.config import Source
 from directory.entries import Group, Person
 from directory.errors import DirectoryError, UnavailableReason
@@ -30,9 +31,12 @@ __all__ = [
     "Ambiguous",
     "Budget",
     "Directory",
+    "Effects",
     "Found",
     "Group",
+    "Happening",
     "Person",
+    "PersonEvent",
     "Rejected",
     "Source",
     "Standing",

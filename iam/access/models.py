@@ -189,11 +189,21 @@ class Posting(models.Model):
         return f"{self.person_id} at {self.office_id}"
 
 
+_GROUP_KEY = ("source", "group", "ou", "attribute", "attribute_value", "role", "subtree")
+
+
 class GroupMapping(models.Model):
-    """Members of a directory group hold a role: in a fixed office, or in their home office when none is named."""
+    """Members of directory groups hold a role: in a fixed office, or in their home office when none is named.
+
+    `group` is a name, a DN or an immutable id, and may have wildcards, as may `ou` and `attribute_value`, which
+    narrow the rule to entries below such a unit, or with such a value (`access.placement`).
+    """
 
     source = models.CharField(max_length=64)
     group = models.CharField(max_length=256)
+    ou = models.CharField(max_length=200, blank=True, default="")
+    attribute = models.CharField(max_length=64, blank=True, default="")
+    attribute_value = models.CharField(max_length=200, blank=True, default="")
     role = models.ForeignKey(Role, on_delete=models.PROTECT, related_name="group_mappings")
     office = models.ForeignKey(
         Office, on_delete=models.PROTECT, null=True, blank=True, related_name="group_mappings"
@@ -202,11 +212,9 @@ class GroupMapping(models.Model):
 
     class Meta:
         constraints: ClassVar = [
+            models.UniqueConstraint(fields=[*_GROUP_KEY, "office"], name="group_mapping_once"),
             models.UniqueConstraint(
-                fields=["source", "group", "role", "office", "subtree"], name="group_mapping_once"
-            ),
-            models.UniqueConstraint(
-                fields=["source", "group", "role", "subtree"],
+                fields=_GROUP_KEY,
                 condition=Q(office=None),
                 name="group_mapping_home_once",
             ),
@@ -217,21 +225,29 @@ class GroupMapping(models.Model):
 
 
 class OfficeMapping(models.Model):
-    """Which office a directory's OU, or the value of its office attribute, stands for."""
+    """Which office a directory's unit, or the value of an attribute, stands for; with neither, the default.
+
+    `unit_id` is learnt as soon as exactly one unit has the name `ou`: from then on a new name moves nobody.
+    """
 
     source = models.CharField(max_length=64)
+    unit_id = models.CharField(max_length=64, blank=True, default="")
     ou = models.CharField(max_length=200, blank=True)
+    attribute = models.CharField(max_length=64, blank=True, default="")
     attribute_value = models.CharField(max_length=200, blank=True)
     office = models.ForeignKey(Office, on_delete=models.PROTECT, related_name="directory_mappings")
 
     class Meta:
         constraints: ClassVar = [
-            models.UniqueConstraint(fields=["source", "ou", "attribute_value"], name="office_mapping_once"),
+            models.UniqueConstraint(
+                fields=["source", "ou", "attribute", "attribute_value"], name="office_mapping_once"
+            ),
             models.CheckConstraint(
-                condition=Q(ou="") & ~Q(attribute_value="") | ~Q(ou="") & Q(attribute_value=""),
+                condition=~Q(ou="") & Q(attribute="", attribute_value="")
+                | Q(ou="", unit_id="") & (~Q(attribute_value="") | Q(attribute="")),
                 name="office_mapping_one_key",
             ),
         ]
 
     def __str__(self) -> str:
-        return f"{self.ou or self.attribute_value} -> {self.office_id}"
+        return f"{self.ou or self.attribute_value or 'default'} -> {self.office_id}"

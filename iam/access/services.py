@@ -1,9 +1,11 @@
 """The writes of access. Called by `iam.lifecycle` only, which records and revokes in the same transaction."""
 
+from collections.abc import Sequence
 from datetime import datetime
 
 from django.db import IntegrityError, transaction
 from django.db.models import F, Q
+from django.db.models.functions import Greatest
 
 from iam.accounts.models import User
 from iam.errors import Conflict
@@ -57,23 +59,27 @@ def end_assignment(assignment: Assignment, now: datetime) -> bool:
     return bool(Assignment.objects.filter(pk=assignment.pk).filter(in_force(now)).update(valid_until=end))
 
 
-def move_home(
-    person: User, office: Office | None, source: str, now: datetime
-) -> tuple[str | None, str | None] | None:
-    """Make an office the person's home from now on; return (before, after), None when nothing changes."""
-    current = (
-        Posting.objects.select_related("office")
-        .filter(person=person, kind=Posting.Kind.HOME, valid_until=None)
-        .first()
-    )
-    before = current.office.code if current else None
-    after = office.code if office else None
-    if before == after:
-        return None
-    if current is not None:
-        Posting.objects.filter(pk=current.pk, valid_until=None).update(valid_until=now)
-    if office is not None:
-        Posting.objects.create(
-            person=person, office=office, kind=Posting.Kind.HOME, valid_from=now, source=source
+def begin_assignments(assignments: Sequence[Assignment]) -> None:
+    """Write many assignments. Raises: IntegrityError when one overlaps another of its kind."""
+    Assignment.objects.bulk_create(assignments, batch_size=1000)
+
+
+def end_assignments(assignments: Sequence[Assignment], now: datetime) -> None:
+    """End assignments that hold now, or before they begin."""
+    ids = [row.pk for row in assignments]
+    if ids:
+        Assignment.objects.filter(in_force(now), pk__in=ids).update(
+            valid_until=Greatest(F("valid_from"), now)
         )
-    return before, after
+
+
+def home(person: User, office: Office, source: str, now: datetime) -> Posting:
+    """Return, unwritten, that an office is a person's home from now on."""
+    return Posting(person=person, office=office, kind=Posting.Kind.HOME, valid_from=now, source=source)
+
+
+def move_homes(ended: Sequence[int], begun: Sequence[Posting], now: datetime) -> None:
+    """End homes by their keys, and write new ones."""
+    if ended:
+        Posting.objects.filter(pk__in=ended, valid_until=None).update(valid_until=now)
+    Posting.objects.bulk_create(begun, batch_size=1000)

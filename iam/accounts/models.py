@@ -27,7 +27,13 @@ class User(AbstractBaseUser):
     name_arabic = models.CharField(max_length=200, blank=True)
     email = models.CharField(max_length=254, blank=True)
     language = models.CharField(max_length=2, blank=True)
+    telephone = models.CharField(max_length=200, blank=True, default="")
+    title_ar = models.CharField(max_length=200, blank=True, default="")
+    title_fr = models.CharField(max_length=200, blank=True, default="")
+    title_en = models.CharField(max_length=200, blank=True, default="")
     is_active = models.BooleanField(default=True)
+    # Why it is closed: what a directory closed, it may open again (`lifecycle.people`).
+    inactive_reason = models.CharField(max_length=64, blank=True, default="")
     # Compared as an integer with what a token carries: raised, it ends every access token of the person.
     generation = models.PositiveIntegerField(default=0)
     created_at = models.DateTimeField()
@@ -63,6 +69,8 @@ class DirectoryLink(models.Model):
     login = models.CharField(max_length=256)
     dn = models.TextField()
     active = models.BooleanField(default=True)
+    # Since when the entry is no longer in the directory; 30 days later only the `sub` is left of the person.
+    gone_at = models.DateTimeField(null=True)
     created_at = models.DateTimeField()
     checked_at = models.DateTimeField()
 

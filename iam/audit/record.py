@@ -10,7 +10,7 @@ import os
 import re
 import secrets
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -22,7 +22,7 @@ from iam import sql
 
 from .tags import Action, Outcome
 
-__all__ = ["Event", "Outcome", "flush_tallies", "record", "tally"]
+__all__ = ["Event", "Outcome", "flush_tallies", "record", "record_all", "tally"]
 
 SCHEMA_VERSION = 1
 # What a reader could take for the log's own structure: control characters, line separators, bidi controls,
@@ -115,6 +115,12 @@ def record(event: Event) -> UUID:
     if details:
         sql.execute(_INSERT_DETAILS, {**where, "salt": salt, "details": canonical(details).decode()})
     return event_id
+
+
+def record_all(events: Iterable[Event]) -> None:
+    """Write many events, in their order; see `record`."""
+    for event in events:
+        record(event)
 
 
 def canonical(value: Mapping[str, Any]) -> bytes:  # Any: JSON

@@ -4,12 +4,14 @@ Every function is one transaction: the change, its audit event, and whatever it 
 shrinks raises the person's counter, so that the access tokens that express it end with it.
 """
 
-from .directory import admit_from_directory, directory_source, home_office_of, refuse_disabled
+from .admission import directory_source
+from .directory import DirectoryEffects, admit_from_directory, home_office_of, refuse_disabled
 from .organisation import change_office_state, place_office
 from .people import deactivate
 from .rights import assign_role, office_by_code, revoke_role, role_by_code
 
 __all__ = [
+    "DirectoryEffects",
     "admit_from_directory",
     "assign_role",
     "change_office_state",

@@ -1,15 +1,21 @@
 """An account is closed: no sign-in, no session, no token."""
 
+from collections.abc import Sequence
 from datetime import datetime
 
 from django.db import transaction
 from django.db.models import F
 
 from iam.accounts import services as accounts
-from iam.accounts.models import User
+from iam.accounts.models import LoginSession, User
 from iam.audit.facts import NO_REQUEST, RequestFacts
-from iam.audit.record import Event, Outcome, record
+from iam.audit.record import Event, Outcome, record_all
 from iam.audit.tags import Action
+
+# What a directory closed, it may open again; what a person here closed, it may not.
+DIRECTORY_REASONS = frozenset(
+    {"disabled_in_directory", "left_directory", "missing_in_directory", "entry_replaced"}
+)
 
 
 @transaction.atomic
@@ -17,17 +23,31 @@ def deactivate(
     user: User, *, reason: str, actor: str, now: datetime, facts: RequestFacts = NO_REQUEST
 ) -> None:
     """End a person's access at once: no sign-in, no session, no token. Idempotent."""
-    close_account(user, reason, actor, now, facts)
+    close_accounts([user], reason=reason, actor=actor, now=now, facts=facts)
 
 
-def close_account(user: User, reason: str, actor: str, now: datetime, facts: RequestFacts) -> None:
-    """End an account once: its sessions and tokens with it. For callers inside the transaction of the reason."""
-    done = User.objects.filter(pk=user.pk, is_active=True).update(
-        is_active=False, generation=F("generation") + 1
-    )
-    if not done:
+def close_accounts(
+    users: Sequence[User], *, reason: str, actor: str, now: datetime, facts: RequestFacts
+) -> None:
+    """Close accounts, each once: sessions and tokens end with them, applications will be told.
+
+    For callers inside the transaction of the reason. What a directory closed and somebody here closes too is
+    from then on closed by that somebody.
+    """
+    ids = [user.pk for user in users]
+    if not ids:
         return
-    record(
+    open_ids = set(
+        User.objects.select_for_update().filter(pk__in=ids, is_active=True).values_list("pk", flat=True)
+    )
+    if reason not in DIRECTORY_REASONS:
+        User.objects.filter(pk__in=ids, is_active=False).update(inactive_reason=reason)
+    if not open_ids:
+        return
+    User.objects.filter(pk__in=open_ids).update(
+        is_active=False, inactive_reason=reason, generation=F("generation") + 1
+    )
+    record_all(
         Event(
             Action.PERSON_DEACTIVATE,
             Outcome.SUCCESS,
@@ -37,5 +57,12 @@ def close_account(user: User, reason: str, actor: str, now: datetime, facts: Req
             reason=reason,
             request_id=facts.request_id,
         )
+        for user in users
+        if user.pk in open_ids
     )
-    accounts.end_sessions(user, reason=reason, now=now, actor=actor, request_id=facts.request_id)
+    for user in users:
+        if user.pk in open_ids:
+            user.is_active, user.inactive_reason = False, reason
+    sessions = LoginSession.objects.filter(user__in=open_ids, ended_at=None).values_list("pk", flat=True)
+    for session_id in list(sessions):
+        accounts.end_session(session_id, reason=reason, now=now, request_id=facts.request_id, actor=actor)

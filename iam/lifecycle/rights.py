@@ -111,20 +111,31 @@ def record_right(
     now: datetime,
 ) -> None:
     """Write the event of a right that began or ended."""
+    record(right_event(action, actor, person, assignment, reason, facts, now))
+
+
+def right_event(
+    action: Action,
+    actor: str,
+    person: User,
+    assignment: Assignment,
+    reason: str,
+    facts: RequestFacts,
+    now: datetime,
+) -> Event:
+    """Return the event of a right that began or ended."""
     role = assignment.role
     details = {"reason": reason, "address": facts.address, "until": str(assignment.valid_until or "")}
-    record(
-        Event(
-            action,
-            Outcome.SUCCESS,
-            actor=actor,
-            now=now,
-            object=f"person:{person.sub}",
-            method=f"{role.code}{' with subtree' if assignment.subtree else ''}",
-            reason=assignment.source,
-            application=role.application.code if role.application else "",
-            office=assignment.office.code,
-            request_id=facts.request_id,
-            details={name: value for name, value in details.items() if value},
-        )
+    return Event(
+        action,
+        Outcome.SUCCESS,
+        actor=actor,
+        now=now,
+        object=f"person:{person.sub}",
+        method=f"{role.code}{' with subtree' if assignment.subtree else ''}",
+        reason=assignment.source,
+        application=role.application.code if role.application else "",
+        office=assignment.office.code,
+        request_id=facts.request_id,
+        details={name: value for name, value in details.items() if value},
     )

@@ -165,10 +165,21 @@ def test_office_mapping_twice_is_refused(held):
         OfficeMapping.objects.create(source="hq", ou="NIM", office=held.office)
 
 
-@pytest.mark.parametrize("keys", [{}, {"ou": "NIM", "attribute_value": "NIM"}], ids=["no-key", "two-keys"])
-def test_office_mapping_without_exactly_one_key_is_refused(held, keys):
+@pytest.mark.parametrize(
+    "keys",
+    [{"attribute": "employeeType"}, {"unit_id": "u"}, {"ou": "NIM", "attribute_value": "NIM"}],
+    ids=["attribute-without-value", "id-without-name", "two-keys"],
+)
+def test_office_mapping_without_at_most_one_whole_key_is_refused(held, keys):
     with pytest.raises(IntegrityError, match="office_mapping_one_key"), transaction.atomic():
         OfficeMapping.objects.create(source="hq", office=held.office, **keys)
+
+
+def test_second_default_of_a_directory_is_refused(held):
+    OfficeMapping.objects.create(source="hq", office=held.office)
+
+    with refused("office_mapping_once"), transaction.atomic():
+        OfficeMapping.objects.create(source="hq", office=held.office)
 
 
 @pytest.mark.parametrize(
