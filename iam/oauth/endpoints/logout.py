@@ -37,6 +37,8 @@ def logout(request: Request, state: State, now: datetime) -> Answer:
     hint = _hint(state, parameters)
     client = _client(state, parameters, hint)
     return_to = _return_address(parameters, client)
+    if hint is None and "id_token_hint" in parameters:
+        return_to = ""  # a request with an error in it sends the browser nowhere. Spec: RP-Initiated Logout §4
     locales = _locales(parameters)
     sid = str(hint.claims.get("sid", "")) if hint else ""
     hinted = state.store.session_of_sid(sid, client) if client and sid else None
