@@ -1,6 +1,6 @@
 # Each target installs what it lacks and says so; `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench faults reset lock messages screenshots install ready
+.PHONY: help run test check bench faults reset lock messages conformance screenshots install ready
 SHELL := /bin/sh
 PY := .venv/bin/python
 PYTEST := $(PY) -m pytest -q
@@ -55,6 +55,9 @@ bench: ## figures beside this machine's raw limits
 	@deploy/bootstrap test
 	@$(MAKE) --no-print-directory messages
 	@$(PY) -m tests.bench
+
+conformance: ## docs/conformance.md, from the catalogue of rules and the marks of the tests
+	@$(PY) -m tests.conformance
 
 faults: ## what happens when parts break
 	@deploy/bootstrap test

@@ -58,6 +58,7 @@ def ask(service: Service, page: Page, application: Application, **more: str) -> 
     page.goto(person.request("test-public", application.redirect, scope="openid roles", **more))
 
 
+@pytest.mark.rules("form-post/2/auto-submit", "form-post/2/method")
 def test_form_is_posted_by_itself_and_carries_only_the_answer(
     service: Service, context: BrowserContext, application: Application
 ) -> None:
@@ -99,6 +100,7 @@ def test_without_scripts_a_button_does_it(
     context.close()
 
 
+@pytest.mark.rules("form-post/2/errors")
 def test_refusal_on_our_page_is_posted_too(
     service: Service, context: BrowserContext, application: Application
 ) -> None:

@@ -135,6 +135,7 @@ def test_us03_application_that_cannot_be_reached_is_named_and_the_way_back_is_th
     expect(page.locator("#sign-in")).to_be_visible()
 
 
+@pytest.mark.rules("front-logout/2/frame", "front-logout/3/sid-in-id-token")
 def test_front_channel_old_application_is_told_by_the_browser_before_it_returns(
     service: Service, applications: Applications, context: BrowserContext
 ) -> None:

@@ -104,7 +104,7 @@ def test_a08_fifty_browsers_with_one_pushed_request_get_one_code(service: Servic
     assert outcomes == {"code": 1, "400 True": 49}
 
 
-@pytest.mark.spec("OAuth 2.0 Form Post", "2", "the answer is a form")
+@pytest.mark.spec("OAuth 2.0 Form Post Response Mode", "2", "the answer is a form")
 def test_form_post_answer_is_a_page_with_one_form(service: Service, person: Person) -> None:
     page = person.open(person.request(response_mode="form_post", state='"><b>'))
 

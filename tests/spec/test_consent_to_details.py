@@ -44,6 +44,7 @@ def rows(page: Page) -> dict[str, str]:
 
 @pytest.mark.spec("RFC 9396", "13", "the person sees what is asked, in words")
 @pytest.mark.parametrize("language", ["ar", "fr", "en"])
+@pytest.mark.rules("fapi/5.3.2.2/13")
 def test_consent_page_says_what_is_allowed_in_every_language(service: Service, language: str) -> None:
     page = asked(signing(service, language=language), PAYMENT)
 

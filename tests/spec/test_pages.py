@@ -890,6 +890,7 @@ def test_language_that_is_none_of_ours_is_no_choice(service, language):
         "http:///evil.example", "/@evil.example", "//user@localhost:1/", "?x", "#x",
     ],
 )  # fmt: skip
+@pytest.mark.rules("fapi/5.3.2.1/7")
 def test_a40_next_of_the_language_form_cannot_leave_the_site(service, back):
     person = visitor(service, "")
     page = person.open(service.issuer + "/signed-out")
@@ -933,6 +934,7 @@ def test_a40_address_to_return_to_after_signing_out_cannot_be_forged(service, to
     assert response.headers.get("Location", "/signed-out") == "/signed-out"
 
 
+@pytest.mark.rules("rp-logout/2/yes-ends")
 def test_a47_sign_out_by_link_only_asks_and_the_form_does_it(service):
     person = visitor(service, "plain22")
     person.sign_in()
@@ -949,6 +951,7 @@ def test_a47_sign_out_by_link_only_asks_and_the_form_does_it(service):
     assert not is_signed_in(person)
 
 
+@pytest.mark.rules("rp-logout/4/idempotent")
 def test_sign_out_twice_and_by_nobody_is_no_error(service):
     person = visitor(service, "plain23")
     person.sign_in()

@@ -126,6 +126,34 @@ def test_newcomer_is_led_to_enrol_and_cannot_skip(service):
     assert around["error"] == "interaction_required"
 
 
+class Watched(Person):
+    """A person who notes how each of their posts was answered."""
+
+    statuses: list[int]
+
+    def submit(self, page: Page, name: str, **values: str):
+        form = page.form_with(name)
+        response = self.browser.post(
+            form.action, data={**form.fields, **values}, allow_redirects=False,
+            headers={"Origin": self.issuer, "Referer": page.response.url},
+        )  # fmt: skip
+        self.statuses.append(response.status_code)
+        return self._follow(response)
+
+
+@pytest.mark.rules("fapi/5.3.2.2/10", "fapi/5.3.2.2/11")
+def test_credentials_are_never_sent_on_by_a_redirect(service):
+    """307 and 308 would make the browser post password and code again, to wherever it is sent."""
+    person = Watched(service.issuer, "crowd38")
+    person.statuses = []
+
+    answer = person.sign_in()
+
+    assert "code" in answer
+    assert 303 in person.statuses
+    assert set(person.statuses) <= {200, 303}
+
+
 # -- refusals ---------------------------------------------------------------------------------------------------
 
 
@@ -257,6 +285,7 @@ def test_finance_refuses_who_has_not_the_role(service):
     assert "finance@test.example" in page.text
 
 
+@pytest.mark.rules("fapi/5.3.2.2/13")
 def test_us03_consent_is_asked_once_and_can_be_refused(service):
     person = Person(service.issuer, "crowd10")
     redirect = "http://127.0.0.1:9901/callback"
@@ -365,6 +394,7 @@ def test_machine_endpoints_bad_request_gets_the_registered_error(
     assert "reference" in response.json()["error_description"]
 
 
+@pytest.mark.rules("fapi/5.3.2.1/1", "rp-logout/2.1/metadata")
 def test_discovery_lists_what_is_there(service):
     metadata = requests.get(f"{service.issuer}/.well-known/openid-configuration", timeout=20).json()
 
@@ -381,7 +411,7 @@ def test_discovery_lists_what_is_there(service):
 # -- sign-out ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.spec("RP-Initiated Logout", "2", "a valid hint ends the session and returns")
+@pytest.mark.spec("OIDC RP-Initiated Logout", "2", "a valid hint ends the session and returns")
 def test_logout_with_a_hint_ends_this_session_only_and_returns(service):
     person, elsewhere = Person(service.issuer, "crowd12"), Person(service.issuer, "crowd12")
     elsewhere.steps_taken = 1
@@ -406,6 +436,7 @@ def test_logout_with_a_hint_ends_this_session_only_and_returns(service):
 
 
 @pytest.mark.parametrize("query", ["", "client_id=test-web", "id_token_hint=x.y.z"])
+@pytest.mark.rules("rp-logout/2/ask-without-hint", "rp-logout/6/confirm")
 def test_logout_without_proof_asks_first(service, query):
     person = Person(service.issuer, "crowd13")
     if not isinstance(person.open(person.request(prompt="none")), dict) or True:

@@ -17,7 +17,7 @@ from tests.servers.person import Page, Person
 from tests.servers.receivers import Receiver, away, receiving
 from tests.servers.service import Service
 
-RP_INITIATED, FRONT_CHANNEL = "RP-Initiated Logout", "OIDC Front-Channel Logout"
+RP_INITIATED, FRONT_CHANNEL = "OIDC RP-Initiated Logout", "OIDC Front-Channel Logout"
 LANGUAGES = ["ar", "fr", "en"]
 SECONDS = 30
 BYE = "http://127.0.0.1:9900/bye"
@@ -103,6 +103,7 @@ def logout_address(service: Service, **parameters: str) -> str:
 
 
 @pytest.mark.spec(RP_INITIATED, "3", "the browser returns to the application after the sign-out")
+@pytest.mark.rules("rp-logout/2/tell-first")
 def test_us03_application_signs_out_the_others_know_and_the_browser_returns(house: House) -> None:
     person, hint = house.enter("out-mail")
     before = len(house.mail.requests)
@@ -175,6 +176,7 @@ def test_us03_application_that_takes_its_time_is_still_being_told(house: House) 
     assert listed(page, "not-reached") == ["Slow Archive"]
 
 
+@pytest.mark.rules("rp-logout/2/tell-first")
 def test_us03_browser_does_not_return_before_the_person_was_told(house: House) -> None:
     person, hint = house.enter("out-away")
 
@@ -245,6 +247,7 @@ def test_signed_out_page_with_a_strange_count_is_the_page(house: House, look: st
 
 
 @pytest.mark.spec(RP_INITIATED, "2", "the request is taken by POST")
+@pytest.mark.rules("rp-logout/2/post")
 def test_a47_post_of_an_application_signs_out_though_it_brings_no_cookie(house: House) -> None:
     """SameSite keeps our cookies from another site's form; the proof goes on with the browser."""
     person, hint = house.enter()
@@ -261,6 +264,7 @@ def test_a47_post_of_an_application_signs_out_though_it_brings_no_cookie(house: 
     assert person.open(person.request(prompt="none"))["error"] == "login_required"
 
 
+@pytest.mark.rules("rp-logout/2/hint-other-session")
 def test_a47_post_with_the_hint_of_another_session_only_asks(house: House) -> None:
     _, foreign = house.enter()
     person, _ = house.enter()
@@ -299,6 +303,7 @@ def test_a47_post_where_nobody_is_signed_in_returns(house: House) -> None:
 @pytest.mark.parametrize(
     ("named", "asks"), [(LOGIN, False), (LOGIN.upper(), False), ("amina", True), ("x" * 8000, True)]
 )
+@pytest.mark.rules("rp-logout/2/ask-other-person")
 def test_logout_hint_that_names_somebody_else_makes_us_ask(house: House, named: str, asks: bool) -> None:
     person, hint = house.enter()
 
@@ -311,6 +316,7 @@ def test_logout_hint_that_names_somebody_else_makes_us_ask(house: House, named: 
 
 @pytest.mark.spec(RP_INITIATED, "2", "ui_locales is the language of the question")
 @pytest.mark.parametrize(("asked", "language"), [("fr-CA en", "fr"), ("de ar", "ar"), ("xx", "en")])
+@pytest.mark.rules("rp-logout/2/ui-locales")
 def test_us04_ui_locales_is_the_language_of_the_question_and_of_the_end(
     house: House, asked: str, language: str
 ) -> None:
@@ -340,6 +346,7 @@ def test_us04_signed_out_page_speaks_the_language_of_who_left(house: House) -> N
 
 @pytest.mark.spec(RP_INITIATED, "3", "an address that is not registered exactly is no redirect")
 @pytest.mark.parametrize("address", ["http://127.0.0.1:9901/bye", BYE + "/", BYE + "?x=1", BYE.upper()])
+@pytest.mark.rules("rp-logout/3/exact", "rp-logout/3.1/registration")
 def test_a02_return_address_is_compared_exactly(house: House, address: str) -> None:
     person, hint = house.enter()
 
@@ -354,6 +361,7 @@ def test_a02_return_address_is_compared_exactly(house: House, address: str) -> N
 
 
 @pytest.mark.spec(FRONT_CHANNEL, "3", "the page loads each application's address in a hidden frame")
+@pytest.mark.rules("front-logout/2/frame", "front-logout/3/remember")
 def test_front_channel_page_frames_the_old_application_and_nothing_else(house: House) -> None:
     person, _ = house.enter("out-old")
 

@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from types import SimpleNamespace
 from unittest import mock
 
 from cryptography.hazmat.primitives import hashes
@@ -34,20 +35,25 @@ _CSRF_COOKIE = re.compile(rb"(csrf=)\w+")
 
 def compare(request: Request, now: datetime) -> None:
     """Fail if the two doors differ in anything that a client can see."""
-    slow, fast = (
-        _through(Handler(), request, now),
-        _through(FastPath(Handler(), begin=_no_listener), request, now),
-    )
+    slow, fast = both(request, now)
     assert fast[0] == slow[0], (request.path, fast, slow)
     assert sorted(fast[1]) == sorted(slow[1]), (request.path, sorted(fast[1]), sorted(slow[1]))
     assert fast[2] == slow[2], (request.path, fast[2], slow[2])
+
+
+def both(request: Request, now: datetime, **more: str) -> tuple[Seen, Seen]:
+    """Return what each door answers; `more` is what the server adds to the environment of the request."""
+    return (
+        _through(Handler(), request, now, more),
+        _through(FastPath(Handler(), begin=_no_listener), request, now, more),
+    )
 
 
 def _no_listener() -> None:
     """The changes of a test are never committed: nobody could hear of them."""
 
 
-def _through(door, request: Request, now: datetime) -> Seen:
+def _through(door, request: Request, now: datetime, more: dict[str, str]) -> Seen:
     seen: dict[str, object] = {}
 
     def start_response(status: str, headers: list[tuple[str, str]]) -> None:
@@ -57,7 +63,7 @@ def _through(door, request: Request, now: datetime) -> Seen:
     proxies = (ipaddress.ip_network(request.source),) if request.certificate else settings.IAM_TRUSTED_PROXIES
     trusting = mock.patch.object(settings, "IAM_TRUSTED_PROXIES", proxies)
     with _nothing_random(), _clock_at(now), trusting, _connection_kept(), transaction.atomic():
-        answer = door(_environ(request), start_response)
+        answer = door({**_environ(request), **more}, start_response)
         body = b"".join(answer)
         transaction.set_rollback(True)
     state.forget()
@@ -86,8 +92,9 @@ def _connection_kept() -> Iterator[None]:
 
 @contextmanager
 def _clock_at(now: datetime) -> Iterator[None]:
-    """Both doors import the clock by name."""
+    """Both doors import the clock by name; Django dates what it signs by one of its own."""
     with (
+        mock.patch("django.core.signing.time", SimpleNamespace(time=now.timestamp)),
         mock.patch("iam.oauth.fastpath.clock", return_value=now),
         mock.patch("iam.oauth.views.clock", return_value=now),
     ):

@@ -83,6 +83,7 @@ def error_of(answer: Answer | Refused) -> str:
 @pytest.mark.parametrize(
     "changes", [{}, {"prompt": "none"}, {"response_type": "token"}, {"scope": "x"}], ids=str
 )
+@pytest.mark.rules("fapi/5.3.2.1/7")
 def test_a01_nothing_is_redirected_before_client_and_address_fit(
     uri: str | None, changes: dict[str, str], send: Send, world: World
 ) -> None:
@@ -196,6 +197,7 @@ def test_a04_address_that_a_browser_runs_can_be_neither_registered_nor_used(
         None,
     ],
 )
+@pytest.mark.rules("fapi/5.3.2.2/1")
 def test_a05_only_a_code_can_be_asked_for(response_type: str | None, send: Send, world: World) -> None:
     world.sign_in()
 
@@ -243,6 +245,7 @@ def test_a05_what_the_client_may_do_is_checked_again_when_the_code_is_made(
     ids=str,
 )  # fmt: skip
 @pytest.mark.spec("RFC 7636", "4.4.1", "no request without a good challenge")
+@pytest.mark.rules("fapi/5.3.2.2/5")
 def test_a06_request_without_an_s256_challenge_is_refused(
     changes: dict[str, str | None], send: Send, world: World
 ) -> None:
@@ -281,6 +284,7 @@ def test_a07_code_of_every_road_is_used_once_by_its_client_in_time(send: Send, w
 
 @pytest.mark.parametrize("nonce", ["n-1", None, "n" * 255, "ünï-✓"])
 @pytest.mark.spec("OIDC Core", "3.1.3.7", "nonce comes back as it was sent")
+@pytest.mark.rules("fapi/5.3.2.2/14")
 def test_a09_nonce_is_answered_as_it_was_sent_and_no_other(
     nonce: str | None, send: Send, world: World
 ) -> None:

@@ -86,6 +86,7 @@ def verified(token: str, client: str = "web") -> dict:
 # -- written with the end -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.rules("back-logout/2.3/remember")
 def test_us03_end_of_a_session_is_noted_once_for_each_client_that_wants_to_know(world: World) -> None:
     register("web", "https://web.example/out")
     session = signed_in(world, "web", "web", "public")  # public has no address
@@ -155,6 +156,7 @@ def _by_housekeeping(world: World, session: LoginSession) -> None:
 
 
 @pytest.mark.parametrize("end", [_by_person, _by_administrator, _by_directory, _by_housekeeping])
+@pytest.mark.rules("back-logout/2.3/remember")
 def test_us03_every_end_takes_the_same_road(world: World, web: Receiver, end) -> None:
     session = signed_in(world)
 
@@ -220,6 +222,7 @@ def test_delivery_both_told_and_given_up_is_refused_by_the_database(world: World
 
 
 @pytest.mark.spec(BACK_CHANNEL, "2.5", "an HTTP POST of logout_token, form-encoded")
+@pytest.mark.rules("back-logout/2.5/post")
 def test_logout_request_is_a_form_with_the_token_and_nothing_else(world: World, web: Receiver) -> None:
     sign_out(signed_in(world))
 
@@ -232,6 +235,9 @@ def test_logout_request_is_a_form_with_the_token_and_nothing_else(world: World, 
 
 @pytest.mark.spec(BACK_CHANNEL, "2.4", "signed with the key and algorithm of the client's ID tokens")
 @pytest.mark.parametrize("algorithm", ["ES256", "RS256", "PS256", "EdDSA"])
+@pytest.mark.rules(
+    "back-logout/2.1/sid-in-id-token", "back-logout/2.4/signed", "back-logout/2.4/typ", "back-logout/2.6/alg"
+)
 def test_logout_token_is_signed_as_the_clients_id_tokens_are(world: World, algorithm: str) -> None:
     with receiving() as receiver:
         register("web", receiver.url, id_token_signed_response_alg=algorithm)
@@ -250,6 +256,18 @@ def test_logout_token_is_signed_as_the_clients_id_tokens_are(world: World, algor
     assert claims["events"] == {"http://schemas.openid.net/event/backchannel-logout": {}}
 
 
+@pytest.mark.rules("back-logout/2.2/query-kept", "back-logout/2.4/jti")
+def test_logout_address_keeps_its_query_and_each_token_has_a_name_of_its_own(world: World) -> None:
+    with receiving() as receiver:
+        register("web", f"{receiver.url}?tenant=a%20b")
+        for _ in range(2):
+            sign_out(signed_in(world))
+        deliver()
+
+    assert [request["path"].rpartition("?")[2] for request in receiver.requests] == ["tenant=a%20b"] * 2
+    assert len({verified(token)["jti"] for token in receiver.tokens}) == 2
+
+
 def test_logout_token_names_the_person_as_the_clients_other_tokens_do(world: World) -> None:
     with receiving() as receiver:
         register("web", receiver.url, subject_type="pairwise")
@@ -262,6 +280,7 @@ def test_logout_token_names_the_person_as_the_clients_other_tokens_do(world: Wor
     assert verified(token)["sub"] == claims_of(identity)["sub"] != world.person.sub
 
 
+@pytest.mark.rules("back-logout/4.1/confusion")
 def test_a13_logout_token_is_no_access_token_no_hint_and_no_bearer(world: World, web: Receiver) -> None:
     sign_out(signed_in(world))
     deliver()
@@ -274,6 +293,7 @@ def test_a13_logout_token_is_no_access_token_no_hint_and_no_bearer(world: World,
     assert LoginSession.objects.get(pk=session.pk).ended_at is None
 
 
+@pytest.mark.rules("back-logout/4.1/confusion")
 def test_a13_id_token_is_no_logout_token(world: World, web: Receiver) -> None:
     """The other way round: what tells a logout token apart is its type and its event."""
     session = world.sign_in()
@@ -337,6 +357,7 @@ def test_client_without_an_address_any_more_is_given_up_in_the_end(world: World,
 
 @pytest.mark.spec(BACK_CHANNEL, "2.8", "200 says that it succeeded, 204 is taken for it")
 @pytest.mark.parametrize("status", [200, 204])
+@pytest.mark.rules("back-logout/2.8/answers")
 def test_answer_that_says_done_ends_the_delivery(world: World, status: int) -> None:
     with receiving(status) as receiver:
         register("web", receiver.url)
@@ -352,6 +373,7 @@ def test_answer_that_says_done_ends_the_delivery(world: World, status: int) -> N
 
 @pytest.mark.spec(BACK_CHANNEL, "2.8", "400 says that it failed")
 @pytest.mark.parametrize("status", [201, 400, 401, 404, 429, 500, 503])
+@pytest.mark.rules("back-logout/2.8/answers")
 def test_any_other_answer_is_a_failure_and_is_tried_again(world: World, status: int) -> None:
     with receiving(status) as receiver:
         register("web", receiver.url)

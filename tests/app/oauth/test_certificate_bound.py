@@ -74,6 +74,7 @@ def bound(proxied: World) -> World:
 @pytest.mark.spec(
     "RFC 8705", "3.1", "the token carries the certificate's thumbprint and is still a bearer token by type"
 )
+@pytest.mark.rules("fapi/5.3.2.1/5")
 def test_token_carries_the_thumbprint(bound: World) -> None:
     tokens = bound.tokens(scope="openid demo.read")
 
@@ -90,6 +91,7 @@ def test_introspection_shows_the_thumbprint(bound: World) -> None:
 
 @pytest.mark.spec("RFC 8705", "3", "without the certificate, or with another, the token opens nothing")
 @pytest.mark.parametrize("certificate", ["", OTHER], ids=["none", "another"])
+@pytest.mark.rules("fapi/5.3.4/5")
 def test_a13_stolen_bound_token_opens_nothing(certificate: str, bound: World) -> None:
     token = bound.tokens()["access_token"]
     assert bound.userinfo(token).status == 200

@@ -226,6 +226,7 @@ def test_exchange_assignment_of_another_application_does_not_shorten_the_token(w
         ({"grant_type": "client_credentials"}, "unauthorized_client"),
     ],
 )
+@pytest.mark.rules("fapi/5.3.2.1/2")
 def test_exchange_wrong_request_gets_the_registered_error_and_keeps_the_code(world, changes, error):
     world.sign_in()
     code = world.code()
@@ -254,6 +255,7 @@ def test_a07_exchange_after_sixty_seconds_is_refused(world):
 
 
 @pytest.mark.spec("RFC 6749", "4.1.2", "a replayed code ends what the first exchange got")
+@pytest.mark.rules("fapi/5.3.2.2/9")
 def test_a07_exchange_replay_ends_the_first_exchanges_tokens(world):
     world.sign_in()
     code = world.code(scope="openid demo.read")
@@ -465,6 +467,7 @@ def test_client_credentials_two_tokens_of_one_second_differ(world):
     assert json.loads(one)["access_token"] != json.loads(two)["access_token"]
 
 
+@pytest.mark.rules("fapi-ms/6.2/no-client")
 def test_a17_introspect_somebody_elses_token_is_inactive(world):
     world.sign_in()
     token = world.tokens(scope="openid demo.read")["access_token"]
@@ -487,6 +490,7 @@ def test_a13_id_token_is_no_access_token(world):
     assert world.introspect(tokens["id_token"], "web", SECRET) == {"active": False}
 
 
+@pytest.mark.rules("fapi/5.3.4/1")
 def test_userinfo_says_what_the_scopes_stand_for(world):
     world.sign_in()
     token = world.tokens(scope="openid profile roles")["access_token"]
@@ -507,6 +511,7 @@ def test_userinfo_without_token_names_no_error_code(world):
     assert "error=" not in dict(answer.headers)["WWW-Authenticate"]
 
 
+@pytest.mark.rules("fapi/5.3.4/2")
 def test_a20_userinfo_token_in_the_query_is_not_read(world):
     from iam.oauth.protocol.messages import Request
 
@@ -517,6 +522,7 @@ def test_a20_userinfo_token_in_the_query_is_not_read(world):
 
 
 @pytest.mark.parametrize("which", ["access_token", "refresh_token"])
+@pytest.mark.rules("fapi/5.3.4/3")
 def test_a16_revoke_ends_the_pair(world, which):
     world.sign_in()
     tokens = world.tokens()
@@ -559,6 +565,7 @@ def test_counter_raised_ends_every_access_token_before_it(world, counter):
     assert world.userinfo(token).status == 401
 
 
+@pytest.mark.rules("fapi/5.3.4/3")
 def test_access_token_expires(world):
     world.sign_in()
     token = world.tokens(scope="openid demo.read")["access_token"]

@@ -190,6 +190,7 @@ def test_answer_to_a_request_without_a_proof_carries_no_nonce(world: World) -> N
 
 @pytest.mark.spec("RFC 9449", "10", "a code bound by dpop_jkt is exchanged with that key only")
 @pytest.mark.parametrize("prover", [None, THIEF], ids=["no proof", "another key"])
+@pytest.mark.rules("fapi/5.3.2.1/12")
 def test_a07_code_bound_to_a_key_is_not_exchanged_without_it(prover: Prover | None, world: World) -> None:
     world.sign_in()
     code = world.code(dpop_jkt=ME.jkt)
@@ -258,6 +259,7 @@ def test_dpop_jkt_that_is_no_thumbprint_is_refused_at_once(text: str, world: Wor
 @pytest.mark.spec(
     "RFC 9449", "7.1", "a bound token opens userinfo with the DPoP scheme and a proof of its key"
 )
+@pytest.mark.rules("fapi/5.3.4/1")
 def test_userinfo_with_a_proof_is_answered(bound: World) -> None:
     token = bound.tokens()["access_token"]
 
@@ -269,6 +271,7 @@ def test_userinfo_with_a_proof_is_answered(bound: World) -> None:
 
 @pytest.mark.spec("RFC 9449", "7.2", "a bound token that is presented as Bearer is refused")
 @pytest.mark.parametrize("with_proof", [True, False])
+@pytest.mark.rules("fapi/5.3.4/5")
 def test_a13_bound_token_sent_as_bearer_is_refused(with_proof: bool, bound: World) -> None:
     token = bound.tokens()["access_token"]
     bound.prover = ME if with_proof else None
@@ -312,6 +315,7 @@ def test_unbound_token_sent_as_dpop_is_refused(world: World) -> None:
         pytest.param(ME, {"iat": 1}, "use_dpop_nonce", id="old"),
     ],
 )
+@pytest.mark.rules("fapi/5.3.4/5")
 def test_a13_stolen_bound_token_opens_nothing(
     prover: Prover, changes: dict, error: str, bound: World
 ) -> None:

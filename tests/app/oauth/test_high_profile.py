@@ -102,6 +102,14 @@ def opened(answer) -> dict[str, Any]:
 
 @pytest.mark.spec("FAPI 2.0 Security Profile", "5.3.2", "the whole flow of a high client")
 @pytest.mark.spec("FAPI 2.0 Message Signing", "5.4.1", "the answer is signed")
+@pytest.mark.rules(
+    "fapi/5.3.2.1/5",
+    "fapi/5.3.2.2/2",
+    "fapi/5.3.2.2/7",
+    "fapi/5.3.2.3/oidc",
+    "fapi-ms/5.3.1/1-support",
+    "fapi-ms/5.4.1/1-issue",
+)
 def test_high_client_from_its_pushed_request_to_its_bound_token(bank: Bank, world: World) -> None:
     world.sign_in()
 
@@ -137,6 +145,7 @@ def test_high_client_lacks_nothing(bank: Bank) -> None:
     ],
     ids=str,
 )
+@pytest.mark.rules("fapi/5.3.2.1/3", "fapi/5.3.2.1/4", "fapi/5.3.2.1/6", "fapi/5.3.2.2/8", "fapi/5.4.1/1-2")
 def test_high_client_cannot_be_saved_in_a_state_that_its_profile_forbids(
     change: dict[str, Any], bank: Bank, world: World
 ) -> None:
@@ -157,6 +166,7 @@ def test_high_client_cannot_be_saved_in_a_state_that_its_profile_forbids(
 
 
 @pytest.mark.spec("FAPI 2.0 Security Profile", "5.3.2.2", "requests that were not pushed are refused")
+@pytest.mark.rules("fapi/5.3.2.2/3")
 def test_high_client_cannot_ask_through_the_browser_even_signed(bank: Bank, world: World) -> None:
     world.sign_in()
 
@@ -168,6 +178,7 @@ def test_high_client_cannot_ask_through_the_browser_even_signed(bank: Bank, worl
 
 
 @pytest.mark.spec("FAPI 2.0 Message Signing", "5.3.1", "a pushed request is signed")
+@pytest.mark.rules("fapi-ms/5.3.1/1-require")
 def test_high_client_cannot_push_what_it_did_not_sign(bank: Bank, world: World) -> None:
     wanted = world.wanted("bank", redirect_uri=CALLBACK, response_mode="jwt")
 
@@ -183,12 +194,14 @@ def test_high_client_cannot_push_what_it_did_not_sign(bank: Bank, world: World) 
     ],
     ids=lambda changes: "-".join(changes),
 )  # fmt: skip
+@pytest.mark.rules("fapi-ms/5.3.1/1-verify", "fapi-ms/5.3.1/2", "fapi-ms/5.3.1/3", "fapi-ms/5.3.1/4")
 def test_high_client_signs_its_requests_for_us_and_for_now(changes: dict[str, Any], bank: Bank) -> None:
     assert error_of(bank.push(**changes)) == "invalid_request_object"
 
 
 @pytest.mark.parametrize("mode", [None, "query", "form_post"])
 @pytest.mark.spec("FAPI 2.0 Message Signing", "5.4.1", "an answer that is not signed cannot be asked for")
+@pytest.mark.rules("fapi-ms/5.4.1/1-require")
 def test_high_client_cannot_ask_for_an_unsigned_answer(mode: str | None, bank: Bank) -> None:
     assert error_of(bank.push(response_mode=mode)) == "invalid_request"
 
@@ -205,6 +218,7 @@ def test_high_client_gets_signed_errors(mode: str, bank: Bank) -> None:
 @pytest.mark.parametrize(
     "aud", [f"{ISSUER}/par", f"{ISSUER}/token", [ISSUER], "https://other.example"], ids=str
 )
+@pytest.mark.rules("fapi/5.3.2.1/8")
 def test_high_client_names_the_issuer_in_its_assertion(aud: Any, bank: Bank, world: World) -> None:
     response = world.post("/par", None, None, request=bank.signed(), **bank.assertion(aud=aud))
 
@@ -215,6 +229,7 @@ def test_high_client_names_the_issuer_in_its_assertion(aud: Any, bank: Bank, wor
 
 
 @pytest.mark.spec("FAPI 2.0 Security Profile", "5.3.2.1", "a code lives 60 seconds at most")
+@pytest.mark.rules("fapi/5.3.2.1/11")
 def test_high_clients_code_is_worth_nothing_after_a_minute(bank: Bank, world: World) -> None:
     world.sign_in()
     code = opened(bank.visit(bank.push()))["code"]
@@ -226,6 +241,7 @@ def test_high_clients_code_is_worth_nothing_after_a_minute(bank: Bank, world: Wo
 
 
 @pytest.mark.spec("FAPI 2.0 Security Profile", "5.3.2.1", "only sender-constrained tokens")
+@pytest.mark.rules("fapi/5.3.2.1/4")
 def test_high_client_without_a_proof_gets_no_token_and_keeps_its_code(bank: Bank, world: World) -> None:
     world.sign_in()
     code = opened(bank.visit(bank.push()))["code"]
@@ -238,6 +254,7 @@ def test_high_client_without_a_proof_gets_no_token_and_keeps_its_code(bank: Bank
     assert bank.exchange(code).status == 200
 
 
+@pytest.mark.rules("fapi/5.3.2.1/12")
 def test_a07_code_pushed_with_one_key_is_worth_nothing_with_another(bank: Bank, world: World) -> None:
     world.sign_in()
     code = opened(bank.visit(bank.push()))["code"]
@@ -255,6 +272,7 @@ def test_a07_code_pushed_with_one_key_is_worth_nothing_with_another(bank: Bank, 
     ],
     ids=["public", "unbound"],
 )
+@pytest.mark.rules("fapi/5.3.2.1/3")
 def test_high_row_written_around_the_check_opens_nothing(
     row: dict[str, Any], bank: Bank, world: World
 ) -> None:
@@ -294,6 +312,7 @@ def test_high_client_that_proves_without_a_nonce_is_given_one(bank: Bank, world:
 
 
 @pytest.mark.spec("FAPI 2.0 Security Profile", "5.3.2.1", "refresh tokens are not rotated")
+@pytest.mark.rules("fapi/5.3.2.1/9")
 def test_high_clients_refresh_token_stays_though_its_proof_key_changes(bank: Bank, world: World) -> None:
     """The client is known by the key of its assertions; RFC 9449 §5 lets it change the other one."""
     world.sign_in()
@@ -313,6 +332,7 @@ def test_high_clients_refresh_token_stays_though_its_proof_key_changes(bank: Ban
 
 
 @pytest.mark.spec("FAPI 2.0 Message Signing", "5.5.1", "introspection answers are signed, and not with RS256")
+@pytest.mark.rules("fapi/5.4.1/1-2", "fapi-ms/5.5.1/1")
 def test_high_client_that_introspects_is_answered_with_ps256(bank: Bank, world: World) -> None:
     form = urlencode({"token": "nothing", **bank.assertion()}).encode()
     answer = world.ask(

@@ -288,6 +288,12 @@ def lives(world: World) -> bool:
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
+@pytest.mark.rules(
+    "rp-logout/2/hint-issuer",
+    "rp-logout/2/ask-without-hint",
+    "rp-logout/4/failed-unused",
+    "rp-logout/6/confirm",
+)
 def test_a47_logout_without_proof_asks_and_ends_nothing(method: str, world: World) -> None:
     world.sign_in()
     tokens = world.tokens()
@@ -306,6 +312,7 @@ def test_a47_logout_without_proof_asks_and_ends_nothing(method: str, world: Worl
     assert lives(world)
 
 
+@pytest.mark.rules("rp-logout/2/hint-other-session", "rp-logout/2/ask-other-person")
 def test_a47_logout_with_the_hint_of_another_session_ends_nothing(world: World) -> None:
     """The attacker's own ID token, of the same application, in a link for the victim."""
     world.sign_in()
@@ -349,6 +356,7 @@ def test_logout_with_its_own_hint_ends_this_session_only(world: World) -> None:
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("cookie", [True, False])
+@pytest.mark.rules("fapi/5.3.2.1/7", "rp-logout/2/return-registered", "rp-logout/3/exact")
 def test_a02_logout_never_redirects_to_what_is_not_registered(
     parameters: dict[str, str], cookie: bool, world: World
 ) -> None:
@@ -461,6 +469,7 @@ def test_a17_introspection_of_a_refresh_token_is_its_owners_alone(world: World) 
         {"crit": ["exp"]}, {"b64": False}, {"kid": ["a"]},
     ],
 )  # fmt: skip
+@pytest.mark.rules("fapi/5.3.4/3")
 def test_a11_access_token_with_another_header_is_nothing(change: dict, world: World) -> None:
     world.sign_in()
     token = world.tokens(scope="openid demo.read")["access_token"]

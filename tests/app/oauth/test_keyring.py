@@ -63,6 +63,7 @@ def test_ensure_makes_one_active_key_an_algorithm_and_no_second(world):
 
 
 @pytest.mark.spec("RFC 7638", "3", "a key is named by its thumbprint")
+@pytest.mark.rules("fapi/5.4.2/3")
 def test_ensure_names_a_key_by_its_thumbprint(world):
     for key in key_set(world):
         assert key["kid"] == thumbprint(key)

@@ -152,6 +152,7 @@ PLACES: dict[Callable[[World, str], bool], set[str]] = {
 
 @pytest.mark.spec("RFC 8725", "3.11", "a token of one kind is never taken for one of another")
 @pytest.mark.parametrize("place", PLACES, ids=lambda place: place.__name__)
+@pytest.mark.rules("fapi/5.4.1/1-1")
 def test_a13_each_place_takes_what_belongs_there_and_nothing_else(
     place: Callable[[World, str], bool], kinds: Mapping[str, str], world: World
 ) -> None:
@@ -164,6 +165,7 @@ def test_a13_each_place_takes_what_belongs_there_and_nothing_else(
 
 
 @pytest.mark.spec("OIDC Core", "3.1.2.1", "a hint made with a secret instead of a key is refused")
+@pytest.mark.rules("rp-logout/4/failed-unused")
 def test_a19_id_token_signed_with_a_secret_is_no_hint(kinds: Mapping[str, str], world: World) -> None:
     """As if the provider had HMAC: with the client's secret, its digest, nothing, or the public key as text."""
     head, body, _ = kinds["ID token"].split(".")

@@ -438,6 +438,7 @@ def tls_guard(server: Server, ca_file: Path | str, **changes: Any) -> Guard:
     )
 
 
+@pytest.mark.rules("fapi/5.2.1/5")
 def test_tls_verifies_the_name_that_was_registered_not_the_address(
     serve: Callable[..., Server], tmp_path: Path
 ):
@@ -449,6 +450,7 @@ def test_tls_verifies_the_name_that_was_registered_not_the_address(
 
 
 @pytest.mark.parametrize("flaw", [testca.Flaw.WRONG_NAME, testca.Flaw.EXPIRED, testca.Flaw.UNKNOWN_CA])
+@pytest.mark.rules("fapi/5.2.1/5")
 def test_a62_tls_of_somebody_else_is_refused(flaw: testca.Flaw, serve: Callable[..., Server], tmp_path: Path):
     made = testca.make(tmp_path, names=("app.example",), flaw=flaw)
     server = serve(says(), _server_tls(made))
@@ -458,6 +460,7 @@ def test_a62_tls_of_somebody_else_is_refused(flaw: testca.Flaw, serve: Callable[
     assert server.asked == []
 
 
+@pytest.mark.rules("fapi/5.2.1/5")
 def test_a62_tls_certificate_for_the_address_alone_is_refused(serve: Callable[..., Server], tmp_path: Path):
     made = testca.make(tmp_path, names=("other.example",), addresses=("127.0.0.1",))
     server = serve(says(), _server_tls(made))
@@ -484,6 +487,7 @@ def test_tls_asked_of_a_server_without_it_is_refused(serve: Callable[..., Server
     }
 
 
+@pytest.mark.rules("fapi/5.2.1/2-connect")
 def test_tls_1_1_is_refused(serve: Callable[..., Server], tmp_path: Path):
     made = testca.make(tmp_path, names=("app.example",))
     assert tls_guard(serve(says()), made.ca_file).tls.minimum_version == ssl.TLSVersion.TLSv1_2

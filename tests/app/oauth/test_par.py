@@ -22,6 +22,7 @@ def error_of(response: Response) -> str:
 
 
 @pytest.mark.spec("RFC 9126", "2.2", "201 with a name that cannot be guessed and a life in seconds")
+@pytest.mark.rules("fapi/5.3.2.2/12")
 def test_push_good_request_gets_a_name_and_a_life(world: World) -> None:
     response = world.push()
 
@@ -60,6 +61,7 @@ def test_push_by_a_public_client_on_a_loopback_address(world: World) -> None:
     ("client", "secret"),
     [("web", "wrong" * 8), ("web", None), ("nobody", SECRET), (None, None), ("public", SECRET)],
 )
+@pytest.mark.rules("fapi/5.3.2.2/4")
 def test_push_without_the_clients_own_authentication_is_refused(
     client: str | None, secret: str | None, world: World
 ) -> None:
@@ -114,6 +116,7 @@ def test_push_without_client_id_is_the_authenticated_clients(world: World) -> No
     ],
     ids=str,
 )
+@pytest.mark.rules("fapi/5.3.2.2/6")
 def test_a01_a06_push_that_authorize_would_refuse_is_refused_at_once(
     changes: dict[str, str | None], error: str, world: World
 ) -> None:

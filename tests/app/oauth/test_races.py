@@ -88,6 +88,7 @@ def track(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Track]:
     answer(work({"do": "destroy"}, owning))
 
 
+@pytest.mark.rules("fapi/5.3.2.2/9")
 def test_a07_fifty_redemptions_of_one_code_give_tokens_once_and_end_them(track: Track) -> None:
     given = track.ask("begin", what="code")
 

@@ -61,6 +61,7 @@ def test_object_by_value_gives_its_code(world: World, signer: Signer) -> None:
 
 
 @pytest.mark.spec("RFC 9126", "3", "a request object through PAR")
+@pytest.mark.rules("fapi-ms/5.3.1/1-support")
 def test_object_through_par_gives_its_code(world: World, signer: Signer) -> None:
     world.sign_in()
     pushed = signer.push(state="signed")

@@ -46,7 +46,8 @@ def opened(token: str, algorithm: str = "ES256", audience: str = "web") -> dict:
 # -- form_post ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.spec("OAuth 2.0 Form Post", "2", "the answer is posted to the redirect address")
+@pytest.mark.spec("OAuth 2.0 Form Post Response Mode", "2", "the answer is posted to the redirect address")
+@pytest.mark.rules("form-post/2/parameters", "form-post/2/action")
 def test_form_post_answer_is_a_form_for_the_registered_address(world: World) -> None:
     world.sign_in()
 
@@ -60,7 +61,8 @@ def test_form_post_answer_is_a_form_for_the_registered_address(world: World) -> 
     assert world.exchange(fields["code"]).status == 200
 
 
-@pytest.mark.spec("OAuth 2.0 Form Post", "2", "an error is posted too")
+@pytest.mark.spec("OAuth 2.0 Form Post Response Mode", "2", "an error is posted too")
+@pytest.mark.rules("form-post/2/errors")
 def test_form_post_error_is_a_form_too(world: World) -> None:
     answer = world.authorize(response_mode="form_post", scope="openid secrets")
 
@@ -106,6 +108,7 @@ def test_a09_state_that_a_form_would_change_is_refused_and_not_changed(text: str
 
 @pytest.mark.spec("JARM", "2.1", "iss, aud, exp and the answer's parameters in one JWT")
 @pytest.mark.parametrize("mode", SIGNED)
+@pytest.mark.rules("fapi-ms/5.4.1/1-issue", "fapi-ms/5.4.1/iss-inside")
 def test_signed_answer_holds_everything_and_nothing_stands_beside_it(
     mode: ResponseMode, world: World
 ) -> None:
@@ -182,6 +185,7 @@ def test_a05_response_mode_twice_is_refused_by_query(world: World) -> None:
 @pytest.mark.parametrize("mode", list(ResponseMode))
 @pytest.mark.parametrize("changes", [{}, {"scope": "openid secrets"}, {"prompt": "none consent"}], ids=str)
 @pytest.mark.spec("RFC 9207", "2", "iss in every answer, errors included")
+@pytest.mark.rules("fapi/5.3.2.2/7")
 def test_a09_iss_and_state_are_in_every_answer_of_every_mode(
     mode: ResponseMode, changes: dict[str, str], world: World
 ) -> None:
@@ -290,8 +294,9 @@ HOSTILE = [
 ]  # fmt: skip
 
 
-@pytest.mark.spec("OAuth 2.0 Form Post", "2", "values are escaped")
+@pytest.mark.spec("OAuth 2.0 Form Post Response Mode", "2", "values are escaped")
 @pytest.mark.parametrize("text", HOSTILE)
+@pytest.mark.rules("form-post/2/parameters", "form-post/2/action", "form-post/4/escaped")
 def test_a04_markup_in_state_stays_a_value(text: str, world: World) -> None:
     response = page_of(world, response_mode="form_post", state=text)
 
@@ -305,6 +310,7 @@ def test_a04_markup_in_state_stays_a_value(text: str, world: World) -> None:
 
 
 @pytest.mark.parametrize("text", HOSTILE)
+@pytest.mark.rules("form-post/4/escaped")
 def test_a04_markup_in_any_parameter_of_a_refused_request_stays_a_value(text: str, world: World) -> None:
     response = page_of(world, response_mode="form_post", state=text, scope=text, prompt=text, nonce=text)
 
@@ -315,6 +321,7 @@ def test_a04_markup_in_any_parameter_of_a_refused_request_stays_a_value(text: st
     assert "img" not in seen.tags
 
 
+@pytest.mark.rules("form-post/2/method")
 def test_a04_page_runs_only_our_own_script_and_posts_only_to_the_client(world: World) -> None:
     response = page_of(world, response_mode="form_post")
 
@@ -329,7 +336,8 @@ def test_a04_page_runs_only_our_own_script_and_posts_only_to_the_client(world: W
     assert seen.buttons == 1
 
 
-@pytest.mark.spec("OAuth 2.0 Form Post", "4", "the page is kept by no cache")
+@pytest.mark.spec("OAuth 2.0 Form Post Response Mode", "4", "the page is kept by no cache")
+@pytest.mark.rules("form-post/2/not-kept")
 def test_form_page_is_not_kept_and_tells_the_client_our_origin_only(world: World) -> None:
     response = page_of(world, response_mode="form_post")
 

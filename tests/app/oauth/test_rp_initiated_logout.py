@@ -10,7 +10,7 @@ from tests.app.oauth.conftest import World, claims_of
 from tests.app.oauth.test_backchannel import register
 from tests.app.oauth.test_hostile import lives, logout
 
-RP_INITIATED = "RP-Initiated Logout"
+RP_INITIATED = "OIDC RP-Initiated Logout"
 BYE = "https://web.example/bye"
 
 
@@ -32,6 +32,7 @@ def location(answer: object) -> str:
 
 
 @pytest.mark.spec(RP_INITIATED, "4", "an ID token that has expired is a good hint")
+@pytest.mark.rules("rp-logout/2/get", "rp-logout/2/hint-expired")
 def test_hint_that_has_expired_is_good(world: World, hint: str) -> None:
     world.later(minutes=50)
 
@@ -41,6 +42,7 @@ def test_hint_that_has_expired_is_good(world: World, hint: str) -> None:
 
 @pytest.mark.spec(RP_INITIATED, "2", "client_id that is not the hint's audience is refused")
 @pytest.mark.parametrize("client", ["other", "public", "nobody"])
+@pytest.mark.rules("rp-logout/2/client-id-matches")
 def test_hint_of_another_client_is_refused(world: World, hint: str, client: str) -> None:
     answer = logout(world, id_token_hint=hint, client_id=client)
 
@@ -52,6 +54,7 @@ def test_hint_of_another_client_is_refused(world: World, hint: str, client: str)
 @pytest.mark.parametrize(
     ("state", "query"), [(None, ""), ("", ""), ("a b&c=d", "?state=a+b%26c%3Dd"), ("é", "?state=%C3%A9")]
 )
+@pytest.mark.rules("rp-logout/2/state-back")
 def test_state_comes_back_as_it_was(world: World, hint: str, state: str | None, query: str) -> None:
     more = {} if state is None else {"state": state}
 
@@ -68,6 +71,7 @@ def test_without_an_address_a_page_says_that_it_is_done(world: World, hint: str)
 
 
 @pytest.mark.spec(RP_INITIATED, "3", "an address without a client to judge it by is no redirect")
+@pytest.mark.rules("rp-logout/3/no-proof-no-redirect")
 def test_address_of_nobody_is_no_redirect(world: World, hint: str) -> None:
     assert isinstance(logout(world, post_logout_redirect_uri=BYE), ErrorPage)
     assert lives(world)
@@ -86,6 +90,7 @@ def test_a47_other_methods_end_nothing(world: World, hint: str, method: str) -> 
     "name", ["id_token_hint", "client_id", "post_logout_redirect_uri", "state", "logout_hint"]
 )
 @pytest.mark.parametrize("value", ["\0", "\ufffd", "x" * 9000])
+@pytest.mark.rules("rp-logout/4/error-no-redirect")
 def test_value_that_cannot_be_used_ends_nothing(world: World, hint: str, name: str, value: str) -> None:
     good = {"id_token_hint": hint, "client_id": "web", "post_logout_redirect_uri": BYE, "state": "s"}
 
@@ -93,6 +98,7 @@ def test_value_that_cannot_be_used_ends_nothing(world: World, hint: str, name: s
     assert lives(world)
 
 
+@pytest.mark.rules("rp-logout/2/post")
 def test_post_without_a_cookie_takes_the_proof_along_but_not_past_a_logout_hint(
     world: World, hint: str
 ) -> None:
@@ -122,6 +128,7 @@ def test_logout_hint_may_be_the_clients_own_subject(world: World) -> None:
     assert not lives(world)
 
 
+@pytest.mark.rules("rp-logout/2/ui-locales")
 def test_us03_browser_passes_the_last_page_only_if_another_application_must_be_told(world: World) -> None:
     register("web", "https://web.example/out")
     world.sign_in()
@@ -140,6 +147,7 @@ def test_us03_browser_passes_the_last_page_only_if_another_application_must_be_t
 
 
 @pytest.mark.spec("OIDC Back-Channel Logout", "2.7", "refresh and access tokens of the session end with it")
+@pytest.mark.rules("back-logout/2.7/refresh-revoked")
 def test_tokens_end_with_the_session(world: World) -> None:
     world.sign_in()
     tokens = world.tokens()
@@ -150,3 +158,21 @@ def test_tokens_end_with_the_session(world: World) -> None:
     assert world.userinfo(tokens["access_token"]).status == 401
     assert world.introspect(tokens["access_token"]) == {"active": False}
     assert LoginSession.objects.get(pk=world.session.pk).end_reason == "signed_out"
+
+
+@pytest.mark.spec(RP_INITIATED, "4", "a request with an error in it sends the browser nowhere")
+@pytest.mark.parametrize("cookie", [True, False])
+@pytest.mark.rules("rp-logout/4/error-no-redirect")
+def test_forged_hint_takes_the_way_back_with_it(world: World, hint: str, cookie: bool) -> None:
+    forged = hint[:-8] + "AAAAAAAA"
+
+    for named in ({}, {"client_id": "web"}):
+        answer = logout(world, cookie, id_token_hint=forged, post_logout_redirect_uri=BYE, **named)
+        assert isinstance(answer, ErrorPage if not named else Interaction)
+        assert named == {} or answer.return_to == ""
+    assert lives(world)
+
+
+@pytest.mark.rules("rp-logout/3/no-proof-no-redirect", "rp-logout/4/idempotent")
+def test_address_of_a_named_client_is_a_redirect_where_nobody_is_signed_in(world: World) -> None:
+    assert location(logout(world, cookie=False, client_id="web", post_logout_redirect_uri=BYE)) == BYE

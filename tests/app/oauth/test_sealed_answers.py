@@ -193,6 +193,7 @@ def signed_introspection(
 @pytest.mark.spec(
     "RFC 9701", "5", "iss, aud, iat and the answer in token_introspection, typ token-introspection+jwt"
 )
+@pytest.mark.rules("fapi-ms/5.5.1/1")
 def test_introspection_is_signed_for_the_asker(algorithm: str, world: World) -> None:
     named = {"introspection_signed_response_alg": algorithm} if algorithm else {}
     register(world, "resource", **named)

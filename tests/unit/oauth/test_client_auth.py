@@ -253,18 +253,20 @@ def test_assertion_for_the_asked_endpoint_is_taken_there_and_nowhere_else():
     assert refusal(assertion, path="/token") == "assertion_audience"
 
 
-@pytest.mark.spec("FAPI 2.0 SP", "5.3.2.1", "aud is the issuer as a string, nothing else")
+@pytest.mark.spec("FAPI 2.0 Security Profile", "5.3.2.1", "aud is the issuer as a string, nothing else")
 @pytest.mark.parametrize(
     ("aud", "taken"),
     [(ISSUER, True), ([ISSUER], False), (f"{ISSUER}/token", False), ([f"{ISSUER}/token"], False)],
 )
+@pytest.mark.rules("fapi/5.3.2.1/8")
 def test_assertion_audience_of_a_high_client(aud, taken):
     assertion = signed({}, claims(aud=aud))
 
     assert (sent(assertion, HIGH) is HIGH) if taken else (refusal(assertion, HIGH) == "assertion_audience")
 
 
-@pytest.mark.spec("FAPI 2.0 SP", "5.4.1", "PS256, ES256 or EdDSA")
+@pytest.mark.spec("FAPI 2.0 Security Profile", "5.4.1", "PS256, ES256 or EdDSA")
+@pytest.mark.rules("fapi/5.4.1/1-2")
 def test_assertion_with_rs256_of_a_high_client_is_refused():
     assert set(allowed_algorithms(HIGH)) == {"PS256", "ES256", "EdDSA", "Ed25519"}  # one algorithm, two names
     assert refusal(KEYS["RS256"].sign("JWT", claims()), HIGH) == "assertion_signature"
@@ -313,9 +315,12 @@ def test_assertion_with_and_without_kid_finds_its_key(kid):
     assert sent(raw(header, claims(), key._signature)) is SIGNER
 
 
-@pytest.mark.spec("FAPI 2.0 SP", "5.3.2.1", "iat and nbf up to 10 s ahead pass, more than 60 s do not")
+@pytest.mark.spec(
+    "FAPI 2.0 Security Profile", "5.3.2.1", "iat and nbf up to 10 s ahead pass, more than 60 s do not"
+)
 @pytest.mark.parametrize("name", ["iat", "nbf"])
 @pytest.mark.parametrize(("ahead", "taken"), [(-9999, True), (0, True), (10, True), (60, True), (61, False)])
+@pytest.mark.rules("fapi/5.3.2.1/13-accept", "fapi/5.3.2.1/13-refuse")
 def test_assertion_begin_ahead(name, ahead, taken):
     assertion = signed({}, claims(**{name: EPOCH + ahead}))
 
@@ -410,6 +415,7 @@ def test_a13_assertion_of_another_type_is_refused(typ):
     "alg",
     ["none", "None", "nOnE", "", "HS256", "HS384", "HS512", "RS1", "ES384", "dir", 1, None, ["ES256"], {}],
 )
+@pytest.mark.rules("fapi/5.4.1/1-3")
 def test_a11_assertion_of_no_allowed_algorithm_is_refused(alg):
     expected = "assertion_algorithm" if isinstance(alg, str) else "bad_assertion"
     assert refusal(raw({"alg": alg, "kid": "k-ES256"}, claims())) == expected

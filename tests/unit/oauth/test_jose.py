@@ -90,6 +90,7 @@ def test_two_signatures_of_the_same_claims_differ_only_in_the_signature():
         pytest.param(segment([1]) + ".e30.e30", id="header is a list"),
     ],
 )
+@pytest.mark.rules("fapi/5.4.1/1-1", "fapi/5.4.1/1-3")
 def test_a11_a12_a14_verify_forged_token_is_refused(token: str):
     with pytest.raises(BadToken):
         verify(token, KEYS)

@@ -239,6 +239,7 @@ HEADERS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("header", HEADERS.values(), ids=HEADERS.keys())
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.rules("fapi/5.4.1/1-1")
 def test_header_is_judged_alike(algorithm: str, header: dict[str, Any]):
     compare(token_of(KEYS[algorithm], header), KEYS[algorithm])
 

@@ -28,6 +28,13 @@ def claims():
 
 
 @pytest.mark.spec(BACK_CHANNEL, "2.4", "iss, aud, iat, exp, jti and events are there, and nothing unknown")
+@pytest.mark.rules(
+    "back-logout/2.4/iss",
+    "back-logout/2.4/aud",
+    "back-logout/2.4/iat",
+    "back-logout/2.4/exp",
+    "back-logout/2.4/jti",
+)
 def test_logout_token_has_exactly_the_claims_of_the_specification(claims):
     assert set(claims) == {"iss", "sub", "aud", "iat", "exp", "jti", "sid", "events"}
     assert (claims["iss"], claims["aud"], claims["jti"]) == ("https://op.example", "app-1", "once")
@@ -35,22 +42,26 @@ def test_logout_token_has_exactly_the_claims_of_the_specification(claims):
 
 
 @pytest.mark.spec(BACK_CHANNEL, "2.4", "events has the member backchannel-logout, an empty object")
+@pytest.mark.rules("back-logout/2.4/events")
 def test_logout_token_says_what_happened_by_its_event(claims):
     assert claims["events"] == {"http://schemas.openid.net/event/backchannel-logout": {}}
     assert LOGOUT_EVENT in claims["events"]
 
 
 @pytest.mark.spec(BACK_CHANNEL, "2.4", "sub or sid, here both")
+@pytest.mark.rules("back-logout/2.2/session-required", "back-logout/2.4/sub-or-sid")
 def test_logout_token_names_person_and_session(claims):
     assert (claims["sub"], claims["sid"]) == ("ab" * 20, "the-sid")
 
 
 @pytest.mark.spec(BACK_CHANNEL, "2.4", "nonce is prohibited")
+@pytest.mark.rules("back-logout/2.4/no-nonce")
 def test_logout_token_has_no_nonce(claims):
     assert "nonce" not in claims
 
 
 @pytest.mark.spec(BACK_CHANNEL, "4", "exp is at most two minutes in the future")
+@pytest.mark.rules("back-logout/2.4/exp", "back-logout/4/short-life")
 def test_logout_token_lives_two_minutes_at_most(claims):
     assert 0 < claims["exp"] - claims["iat"] <= timedelta(minutes=2).total_seconds()
 
@@ -70,6 +81,7 @@ def test_logout_token_has_a_type_of_its_own():
         ("https://app.example", "https://app.example?iss="),
     ],
 )
+@pytest.mark.rules("front-logout/2/query-kept", "front-logout/2/iss-and-sid")
 def test_front_channel_address_keeps_what_is_registered_and_adds_both(registered, start):
     address = front_channel_address(registered, "https://op.example", "s&i=d")
 
@@ -80,6 +92,12 @@ def test_front_channel_address_keeps_what_is_registered_and_adds_both(registered
 
 @pytest.mark.spec(BACK_CHANNEL, "2.1", "backchannel_logout_supported and _session_supported")
 @pytest.mark.spec(FRONT_CHANNEL, "3", "frontchannel_logout_supported and _session_supported")
+@pytest.mark.rules(
+    "back-logout/2.1/supported",
+    "back-logout/2.1/session-supported",
+    "front-logout/3/supported",
+    "front-logout/3/session-supported",
+)
 def test_metadata_says_what_logout_is_supported():
     metadata = build_metadata("https://op.example", frozenset())
 
@@ -89,6 +107,7 @@ def test_metadata_says_what_logout_is_supported():
 
 
 @pytest.mark.spec(BACK_CHANNEL, "2.2", "a client registers its address")
+@pytest.mark.rules("back-logout/2.2/session-required", "front-logout/2/session-required")
 def test_client_with_both_channels_is_taken():
     options = check_metadata(
         {
@@ -123,6 +142,15 @@ def test_client_with_both_channels_is_taken():
     ],
 )
 @pytest.mark.spec(FRONT_CHANNEL, "2", "scheme, host and port are those of a redirect_uri")
+@pytest.mark.rules(
+    "back-logout/2.2/absolute",
+    "back-logout/2.2/no-fragment",
+    "back-logout/2.2/https",
+    "front-logout/2/same-origin",
+    "front-logout/2/absolute",
+    "front-logout/2/no-fragment",
+    "front-logout/2/https",
+)
 def test_client_with_a_wrong_logout_address_is_refused(changes, word):
     with pytest.raises(MetadataError, match=word):
         check_metadata({**GOOD, **changes})

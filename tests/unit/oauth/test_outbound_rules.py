@@ -134,6 +134,7 @@ def test_place_host_header(place, header):
         "https://app.example/" + "x" * URL_LENGTH_MAX,
     ],
 )  # fmt: skip
+@pytest.mark.rules("fapi/5.2.1/1-connect")
 def test_a62_check_place_anything_else_is_refused(url):
     with pytest.raises(Forbidden):
         check_place(url, RULES)

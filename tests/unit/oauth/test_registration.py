@@ -76,6 +76,7 @@ def test_known_and_not_built_do_not_overlap():
         ({"client_uri": "javascript:alert(1)"}, "client_uri"),
     ],
 )
+@pytest.mark.rules("rp-logout/3.1/registration")
 def test_check_metadata_wrong_value_is_refused_and_named(changes, word):
     with pytest.raises(MetadataError, match=word):
         check_metadata({**GOOD, **changes})

@@ -91,6 +91,7 @@ def test_open_other_values_than_text_are_written_as_json() -> None:
 
 @pytest.mark.parametrize("aud", [ISSUER, [ISSUER], ["https://other.example", ISSUER]], ids=str)
 @pytest.mark.spec("RFC 9101", "4", "aud is the issuer")
+@pytest.mark.rules("fapi-ms/5.3.1/2")
 def test_open_audience_may_be_a_list_that_has_us(aud: Any) -> None:
     assert opened(signed(aud=aud))["state"] == "s"
 
@@ -125,6 +126,7 @@ def test_open_audience_may_be_a_list_that_has_us(aud: Any) -> None:
     ids=str,
 )
 @pytest.mark.spec("RFC 9101", "5", "client_id, iss and aud are right, nothing is nested, the times hold")
+@pytest.mark.rules("fapi/5.3.2.1/13-refuse", "fapi-ms/5.3.1/2")
 def test_open_object_that_is_not_for_us_now_is_refused(changes: dict[str, Any], expected: str) -> None:
     assert reason(signed(**changes)) == expected
 
@@ -138,6 +140,7 @@ def test_open_object_that_does_not_say_who_and_for_whom_is_refused(name: str) ->
 @pytest.mark.spec(
     "FAPI 2.0 Security Profile", "5.3.2.1", "a clock ahead by 10 s is accepted, by 60 s refused"
 )
+@pytest.mark.rules("fapi/5.3.2.1/13-accept")
 def test_open_clock_that_is_a_little_ahead_is_accepted(ahead: int) -> None:
     assert opened(signed(nbf=AT + ahead, iat=AT + ahead))["state"] == "s"
 
@@ -191,6 +194,7 @@ def forged(change: Callable[[dict[str, Any]], dict[str, Any]]) -> str:
     ],
     ids=range(17),
 )
+@pytest.mark.rules("fapi/5.4.1/1-3", "fapi-ms/5.3.1/1-verify")
 def test_a11_a12_open_object_that_the_client_did_not_sign_is_refused(token: str) -> None:
     assert reason(token) == "object_signature"
 
@@ -254,6 +258,7 @@ def test_a11_object_with_the_newer_name_of_eddsa_and_another_key_is_refused() ->
 
 @pytest.mark.parametrize("algorithm", ["ES256", "PS256", "EdDSA"])
 @pytest.mark.spec("FAPI 2.0 Message Signing", "5.3.1", "nbf and exp within an hour")
+@pytest.mark.rules("fapi-ms/5.3.1/5")
 def test_open_high_good_object(algorithm: str) -> None:
     assert opened(signed(algorithm=algorithm), HIGH)["state"] == "s"
     assert opened(signed(nbf=AT - 3590, exp=AT + 10), HIGH)["state"] == "s"
@@ -273,6 +278,7 @@ def test_open_high_good_object(algorithm: str) -> None:
     ids=["RS256", "JWT", "no typ", "no exp", "no nbf", "old", "long"],
 )
 @pytest.mark.spec("FAPI 2.0 Message Signing", "5.3.1", "nbf and exp within an hour; no RS256")
+@pytest.mark.rules("fapi-ms/5.3.1/3", "fapi-ms/5.3.1/4")
 def test_open_high_refuses_what_a_standard_client_may_do(token: str, expected: str) -> None:
     assert reason(token, HIGH) == expected
 
