@@ -38,7 +38,7 @@ def logout(request: Request, state: State, now: datetime) -> Answer:
     client = _client(state, parameters, hint)
     return_to = _return_address(parameters, client)
     if hint is None and "id_token_hint" in parameters:
-        return_to = ""  # a request with an error in it sends the browser nowhere. Spec: RP-Initiated Logout §4
+        return_to = ""  # what has an error in it sends the browser nowhere. Spec: RP-Initiated Logout §4
     locales = _locales(parameters)
     sid = str(hint.claims.get("sid", "")) if hint else ""
     hinted = state.store.session_of_sid(sid, client) if client and sid else None
