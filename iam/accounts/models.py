@@ -34,6 +34,9 @@ class User(AbstractBaseUser):
     is_active = models.BooleanField(default=True)
     # Why it is closed: what a directory closed, it may open again (`lifecycle.people`).
     inactive_reason = models.CharField(max_length=64, blank=True, default="")
+    # An account that ends by date, and one that may not be used before an instant (`selectors.ACTING`, docs/adr/0042).
+    valid_until = models.DateTimeField(null=True)
+    locked_until = models.DateTimeField(null=True)
     # Compared as an integer with what a token carries: raised, it ends every access token of the person.
     generation = models.PositiveIntegerField(default=0)
     created_at = models.DateTimeField()
@@ -43,6 +46,11 @@ class User(AbstractBaseUser):
 
     class Meta:
         constraints: ClassVar = [models.CheckConstraint(condition=~Q(sub=""), name="user_sub_present")]
+        indexes: ClassVar = [
+            models.Index(
+                fields=["valid_until"], condition=Q(valid_until__isnull=False), name="user_by_account_end"
+            ),
+        ]
 
     def __str__(self) -> str:
         return self.name_latin or self.name_arabic or self.sub

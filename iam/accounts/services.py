@@ -14,6 +14,7 @@ from iam.errors import Conflict
 
 from .endings import tell_witnesses
 from .models import LoginSession, User
+from .selectors import acting
 
 # Sessions that ran out and are ended in one round of the housekeeping.
 _RAN_OUT_MAX = 2_000
@@ -61,7 +62,7 @@ def _rotate(session: LoginSession, now: datetime, changes: dict[str, datetime | 
     secret = secrets.token_urlsafe(32)
     # No join: with one, Django updates by a sub-query, and PostgreSQL would not judge again, after waiting for
     # a parallel rotation, the conditions inside it. Both would win.
-    active = User.objects.filter(pk=OuterRef("user_id"), is_active=True)
+    active = User.objects.filter(acting(now), pk=OuterRef("user_id"))
     done = LoginSession.objects.filter(
         Exists(active), pk=session.pk, ended_at=None, expires_at__gt=now, secret_digest=session.secret_digest
     ).update(secret_digest=_digest(secret), seen_at=now, **changes)
@@ -80,12 +81,12 @@ def require_current(session: LoginSession) -> None:
 
 
 def find_live_session(secret: str, now: datetime, idle: timedelta) -> LoginSession | None:
-    """Return the session of a secret: not ended, not too old, not idle, of an active person."""
+    """Return the session of a secret: not ended, not too old, not idle, of a person who may act."""
     if not secret or len(secret) > SECRET_LENGTH_MAX:
         return None
     session = (
         LoginSession.objects.select_related("user")
-        .filter(secret_digest=_digest(secret), ended_at=None, expires_at__gt=now, user__is_active=True)
+        .filter(acting(now, "user__"), secret_digest=_digest(secret), ended_at=None, expires_at__gt=now)
         .first()
     )
     if session is None or now - session.seen_at > idle:
@@ -137,12 +138,17 @@ def end_sessions(user: User, *, reason: str, now: datetime, actor: str, request_
 
 
 def end_sessions_that_ran_out(now: datetime) -> int:
-    """End sessions whose life is over, so that their applications are told as of any other end; return how many.
+    """End sessions whose life, or whose person's account, is over, so that applications are told; return how many.
 
     Each in a transaction of its own: no lock is held longer than one takes. Idempotent, safe beside itself.
     """
-    over = LoginSession.objects.filter(ended_at=None, expires_at__lte=now).order_by("expires_at")
-    ids = list(over.values_list("pk", flat=True)[:_RAN_OUT_MAX])
+    live = LoginSession.objects.filter(ended_at=None)
+    over = {
+        "ran_out": live.filter(expires_at__lte=now).order_by("expires_at"),
+        "account_expired": live.filter(user__valid_until__lte=now).order_by("expires_at"),
+    }
     return sum(
-        end_session(session_id, reason="ran_out", now=now, actor="system:housekeeping") for session_id in ids
+        end_session(session_id, reason=reason, now=now, actor="system:housekeeping")
+        for reason, rows in over.items()
+        for session_id in list(rows.values_list("pk", flat=True)[:_RAN_OUT_MAX])
     )

@@ -6,6 +6,7 @@ shrinks raises the person's counter, so that the access tokens that express it e
 
 from .admission import directory_source
 from .directory import DirectoryEffects, admit_from_directory, home_office_of, refuse_disabled
+from .locks import lock, release, set_account_end
 from .organisation import change_office_state, place_office
 from .people import deactivate
 from .rights import assign_role, office_by_code, revoke_role, role_by_code
@@ -18,9 +19,12 @@ __all__ = [
     "deactivate",
     "directory_source",
     "home_office_of",
+    "lock",
     "office_by_code",
     "place_office",
     "refuse_disabled",
+    "release",
     "revoke_role",
     "role_by_code",
+    "set_account_end",
 ]

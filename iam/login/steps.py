@@ -20,6 +20,7 @@ from directory import service as directory
 from directory.service import AccountStatus
 from iam.accounts import services as accounts
 from iam.accounts.models import LoginSession
+from iam.accounts.selectors import reason_not_to_act
 from iam.audit.facts import RequestFacts
 from iam.audit.record import Event, Outcome, record
 from iam.audit.tags import Action
@@ -62,7 +63,7 @@ class Down:
 
 @dataclass(frozen=True, slots=True)
 class Disabled:
-    """The password was right, and the directory says that the account may not sign in."""
+    """The password was right, and the account may not sign in: the directory says so, or we (locked, expired)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +142,10 @@ def _accept(
         return Disabled()
     user = admit_from_directory(person, now, facts)
     actor = f"person:{user.sub}"
+    reason = reason_not_to_act(user, now)
+    if reason:
+        _record_password(actor, "refused", reason, login, facts, now)
+        return Disabled()
     _record_password(actor, "success", "", "", facts, now)
     if current is not None and current.user_id == user.pk:
         return SignedIn(current, accounts.mark_password(current, now))

@@ -32,7 +32,8 @@ from .store import DatabaseStore
 
 
 def session_value(session: LoginSession) -> SessionFacts:
-    """Turn a session's row, with its person, into the value that the engine knows."""
+    """Turn a session's row, with its person, into the value that the engine knows: over with the account at the latest."""
+    ends = [session.expires_at, session.user.valid_until]
     return SessionFacts(
         session.id,
         session.generation,
@@ -42,7 +43,7 @@ def session_value(session: LoginSession) -> SessionFacts:
         session.password_at,
         session.factor_at,
         session.factor_kind,
-        session.expires_at,
+        min(end for end in ends if end is not None),
     )
 
 

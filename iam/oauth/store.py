@@ -19,8 +19,10 @@ from .ports import Bearer, CodeFacts, Context, EndedSession, FamilyFacts, Person
 from .protocol.asked import Asked
 from .protocol.claims import ACCESS_TOKEN_LIFE, parse_generation
 from .protocol.messages import AuthorizationRequest, ClientFacts, SessionFacts
+from .sql import ACTING as _ACTING
 from .sql import ENABLED_CLIENT as _ENABLED_CLIENT
 from .sql import LIVE_SESSION as _LIVE_SESSION
+from .sql import SESSION_END as _SESSION_END
 from .sql import as_json as _json
 from .sql import as_time as _time
 from .sql import as_uuid as _uuid
@@ -78,20 +80,20 @@ _HOLD_FAMILY = f"""
 """
 
 # The order of `session_facts` and `person_facts`.
-_SESSION_AND_PERSON = """
-    s.id, s.generation, u.id, u.sub, u.generation, s.password_at, s.factor_at, s.factor_kind, s.expires_at,
+_SESSION_AND_PERSON = f"""
+    s.id, s.generation, u.id, u.sub, u.generation, s.password_at, s.factor_at, s.factor_kind, {_SESSION_END},
     u.name_latin, u.name_arabic, u.email, u.language,
     (SELECT l.login FROM accounts_directorylink l WHERE l.user_id = u.id AND l.active ORDER BY l.id LIMIT 1)
 """
 _SESSION = f"""
     SELECT {_SESSION_AND_PERSON}
     FROM accounts_loginsession s JOIN accounts_user u ON u.id = s.user_id
-    WHERE s.id = %(session)s AND s.ended_at IS NULL AND s.expires_at > %(now)s AND u.is_active {{hold}}
+    WHERE s.id = %(session)s AND s.ended_at IS NULL AND s.expires_at > %(now)s AND {_ACTING} {{hold}}
 """
 _SESSION_OF_BROWSER = f"""
     SELECT {_SESSION_AND_PERSON}, s.seen_at
     FROM accounts_loginsession s JOIN accounts_user u ON u.id = s.user_id
-    WHERE s.secret_digest = %(digest)s AND s.ended_at IS NULL AND s.expires_at > %(now)s AND u.is_active
+    WHERE s.secret_digest = %(digest)s AND s.ended_at IS NULL AND s.expires_at > %(now)s AND {_ACTING}
 """
 _PERSON = """
     SELECT u.sub, u.name_latin, u.name_arabic, u.email, u.language,
@@ -108,7 +110,7 @@ _BEARER_PERSON = f"""
     JOIN oauth_installation i ON i.id = 1
     WHERE sc.sid = %(sid)s AND sc.client_id = %(client)s
       AND i.generation = %(g0)s AND u.generation = %(g1)s AND c.generation = %(g2)s AND s.generation = %(g3)s
-      AND c.enabled AND u.is_active AND s.ended_at IS NULL AND s.expires_at > %(now)s
+      AND c.enabled AND {_ACTING} AND s.ended_at IS NULL AND s.expires_at > %(now)s
       AND NOT EXISTS (SELECT 1 FROM oauth_revokedtoken r WHERE r.key IN (%(jti)s, %(family)s))
 """
 

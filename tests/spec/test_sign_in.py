@@ -174,6 +174,26 @@ def test_wrong_password_and_unknown_name_look_the_same(service):
     assert pages[0].text.replace("crowd04", "X") == pages[1].text.replace("nobody-of-that-name", "X")
 
 
+@pytest.mark.parametrize(
+    "order",
+    [("lock", "--until", "2099-01-01T00:00:00+00:00"), ("expire", "--at", "2001-01-01T00:00:00+00:00")],
+    ids=["locked", "expired"],
+)
+def test_a22_locked_or_expired_person_has_no_session_and_cannot_sign_in(service, order):
+    login = {"lock": "crowd25", "expire": "crowd26"}[order[0]]
+    person = Person(service.issuer, login)
+    given = person.tokens(person.sign_in())
+
+    service.manage("person", order[0], login, *order[1:])
+
+    assert isinstance(person.open(person.request()), Page)
+    refused = token(service, grant_type="refresh_token", refresh_token=given["refresh_token"])
+    assert refused.json()["error"] == "invalid_grant"
+    page = Person(service.issuer, login).go_on(person.open(person.request()), stop_at="code")
+    assert isinstance(page, Page)
+    assert not page.has("code")
+
+
 def test_disabled_person_learns_it_only_after_the_right_password(service):
     wrong = Person(service.issuer, "gone", "not the password at all")
     right = Person(service.issuer, "gone")

@@ -90,6 +90,8 @@ def access_token(
     require_binding(client, binding)
     to = address(state, clearance)
     end = bounded_end(ACCESS_TOKEN_LIFE, clearance.access, to.applications, now)
+    if session is not None:
+        end = min(end, session.expires_at)
     if clearance.delegation is not None:
         end = min(end, clearance.delegation.ends_at)
     claims: dict[str, Any] = {

@@ -17,7 +17,13 @@ from iam.oauth.protocol import opaque_tokens
 from iam.oauth.protocol.asked import NOTHING, Asked
 from iam.oauth.protocol.audience import audience_of, may_name
 from iam.oauth.protocol.binding import Binding
-from iam.oauth.protocol.claims import ACCESS_TOKEN_TYP, PERSON_SCOPES, granted_scopes, is_for
+from iam.oauth.protocol.claims import (
+    ACCESS_TOKEN_LIFE,
+    ACCESS_TOKEN_TYP,
+    PERSON_SCOPES,
+    granted_scopes,
+    is_for,
+)
 from iam.oauth.protocol.delegation import ACTORS_MAX, Delegation, actors, build_act
 from iam.oauth.protocol.dpop import InvalidProof
 from iam.oauth.protocol.errors import OAuthError
@@ -344,7 +350,14 @@ def clear_bearer(state: State, token: str, now: datetime) -> BearerToken | None:
     bearer = state.store.bearer(claims, client, now)
     if bearer is None or claims.get("sub") != _told_subject(state, client, bearer.person):
         return None
-    access = state.access(bearer.person.user_id, now) if bearer.person else None
+    access = None
+    if bearer.session is not None:
+        standing = state.standing(client, bearer.session.user_id, now)
+        try:
+            refuse_unless_admitted(standing, bearer.session)
+        except OAuthError:
+            return None
+        access = standing.access
     scopes = tuple(str(claims.get("scope", "")).split())
     clearance = Clearance(_KEY, client, scopes, now, bearer.session, bearer.person, access)
     return BearerToken(claims, clearance, Binding.of(claims.get("cnf")))
@@ -388,9 +401,11 @@ def read_access_token(state: State, text: str) -> Mapping[str, Any] | None:  # A
 
 
 def _is_in_force(claims: Mapping[str, Any], now: datetime) -> bool:  # Any: JSON
-    """Say whether now is within a token's times."""
+    """Say whether now is within a token's times, and these within what we give: whoever stole a key gets no more."""
     exp, iat = claims.get("exp"), claims.get("iat")
-    return isinstance(exp, int) and isinstance(iat, int) and exp > now.timestamp() >= iat - 10
+    if not isinstance(exp, int) or not isinstance(iat, int) or exp - iat > ACCESS_TOKEN_LIFE.total_seconds():
+        return False
+    return exp > now.timestamp() >= iat - 10
 
 
 def narrowed(clearance: Clearance, scopes: tuple[str, ...]) -> Clearance:

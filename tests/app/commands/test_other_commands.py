@@ -239,3 +239,50 @@ def test_deliver_shows_what_is_waiting_and_makes_one_attempt(house, run, setting
     assert "attempts made: 1" in ran.out
     assert "last failure: unreachable" in run("deliver", "--list").out
     assert "attempts made: 0" in run("deliver", "--once").out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("lock", "fatima", "--until", "2099-01-01T00:00:00+00:00"), "can do nothing until 2099-01-01 00:00"),
+        (("expire", "fatima", "--at", "2099-01-01T00:00:00+00:00"), "ends at 2099-01-01 00:00 UTC"),
+        (("expire", "fatima", "--at", "never"), "does not end by date"),
+    ],
+)
+def test_person_account_is_locked_or_ends_when_the_operator_says_so(house, run, arguments, said):
+    run("person", "show", "fatima")
+
+    ran = run("person", *arguments)
+
+    assert (ran.failure, said in ran.out) == ("", True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "failure"),
+    [
+        (("lock", "fatima", "--until", "2001-01-01T00:00:00+00:00"), "is over already"),
+        (("lock", "fatima", "--until", "2099-01-01T00:00:00"), "time zone"),
+        (("release", "fatima"), "is not locked"),
+        (("expire", "fatima", "--at", "soon"), "is not a time"),
+    ],
+)
+def test_person_account_is_left_alone_when_the_order_makes_no_sense(house, run, arguments, failure):
+    run("person", "show", "fatima")
+
+    assert failure in run("person", *arguments).failure
+    user = User.objects.get()
+    assert (user.locked_until, user.valid_until) == (None, None)
+
+
+def test_person_locked_is_shown_so_and_released(house, run):
+    run("person", "lock", "fatima", "--until", "2099-01-01T00:00:00+00:00")
+    assert "locked until 2099-01-01 00:00 UTC" in run("person", "show", "fatima").out
+
+    assert "may sign in again" in run("person", "release", "fatima").out
+    assert "state          active" in run("person", "show", "fatima").out
+
+
+def test_person_whose_account_ended_is_shown_so(house, run):
+    run("person", "expire", "fatima", "--at", "2001-01-01T00:00:00+00:00")
+
+    assert "expired since 2001-01-01 00:00 UTC" in run("person", "show", "fatima").out
