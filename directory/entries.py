@@ -96,6 +96,12 @@ def build_user_filter(template: str, login: str) -> str:
 
 def build_entry_filter(source: Source, entry_uuid: str) -> str:
     """Build the filter that finds one person by the immutable id; raises ValueError when it is no id."""
+    person = source.user_filter.replace("{login}", "*")
+    return f"(&{person}{build_id_condition(source, entry_uuid)})"
+
+
+def build_id_condition(source: Source, entry_uuid: str) -> str:
+    """Build the part of a filter that is true of one immutable id only; raises ValueError when it is no id."""
     value: str | bytes = entry_uuid
     match source.entry_id_form:
         case EntryIdForm.GUID:
@@ -105,8 +111,7 @@ def build_entry_filter(source: Source, entry_uuid: str) -> str:
                 raise ValueError("no entry id")
         case _:
             assert_never(source.entry_id_form)
-    person = source.user_filter.replace("{login}", "*")
-    return f"(&{person}({source.entry_id_attribute}={escape_filter_value(value)}))"
+    return f"({source.entry_id_attribute}={escape_filter_value(value)})"
 
 
 def build_member_filter(source: Source, member_dns: Iterable[str]) -> str:
@@ -260,7 +265,7 @@ def build_person(source: Source, entry: RawEntry, typed_login: str = "") -> Pers
         arabic = latin
     return Person(
         source=source.name,
-        entry_uuid=_entry_id(source, entry),
+        entry_uuid=read_entry_id(source, entry),
         dn=dn,
         login=next((login for login in logins if _fold(login) == _fold(typed_login)), min(logins)),
         name_latin=latin,
@@ -285,7 +290,7 @@ def build_person(source: Source, entry: RawEntry, typed_login: str = "") -> Pers
 
 def build_group(source: Source, entry: RawEntry) -> Group:
     """Build a Group; raises DirectoryError(NONSENSE) when it has no readable name or id."""
-    return Group(_entry_id(source, entry), _dn(entry), _first(entry, source.attributes.group_name))
+    return Group(read_entry_id(source, entry), _dn(entry), _first(entry, source.attributes.group_name))
 
 
 def normalise_language(value: str) -> str:
@@ -303,7 +308,8 @@ def normalise_language(value: str) -> str:
     return min(ranked)[2] if ranked else ""
 
 
-def _entry_id(source: Source, entry: RawEntry) -> str:
+def read_entry_id(source: Source, entry: RawEntry) -> str:
+    """Return the immutable id of an entry; raises DirectoryError(NONSENSE) when it has not exactly one."""
     values = entry.attributes.get(source.entry_id_attribute.lower(), ())
     if len(values) != 1 or not values[0]:
         raise _nonsense(f"an entry has not exactly one {source.entry_id_attribute} that we may read")

@@ -22,8 +22,9 @@ from directory.changes import Effects, Happening, PersonEvent
 from directory.config import Source
 from directory.entries import Group, Person
 from directory.errors import DirectoryError, UnavailableReason
-from directory.ldap import Gateway, is_sendable_password
+from directory.servers import Gateway
 from directory.standing import AccountStatus, Standing
+from directory.wire import is_sendable_password
 
 __all__ = [
     "Accepted",

@@ -47,6 +47,10 @@ class Server:
     `ldif_files` hold what stands under the base; the base entry and the service account are made here.
     `admin_dn` (under the base) may do everything and needs no entry.
     `size_limit` is for everybody but the service account, which has `service_size_limit` (0 = none).
+    It tells its changes (the overlay syncprov) unless `session_log` is negative; 0 = without a session log, so
+    that deletions are told by listing everything that is still there.
+    With `provider` it is a replica: it holds nothing of its own and copies that server.
+    `more_configuration` is LDIF added below the database, for overlays; `modules` names what that needs.
     """
 
     folder: Path
@@ -63,6 +67,10 @@ class Server:
     starttls_port: int = 0
     size_limit: int = 500
     service_size_limit: int = 0
+    session_log: int = 10_000
+    provider: "Server | None" = None
+    modules: tuple[str, ...] = ()
+    more_configuration: str = ""
     host: str = "127.0.0.1"
     log: str = (
         "0"  # slapd's -d: "stats" writes every operation, with names but without passwords, to the log file
@@ -99,7 +107,8 @@ class Server:
             return False
         shutil.rmtree(self.folder / "data", ignore_errors=True)
         self._own_folder(self.folder / "data")
-        self._load(["-q", "-w", "-b", self.base_dn], [self._first_entries(), *self._texts()])
+        if self.provider is None:
+            self._load(["-q", "-w", "-b", self.base_dn], [self._first_entries(), *self._texts()])
         whole.touch()
         return True
 
@@ -184,6 +193,8 @@ class Server:
         """Copy the certificate where the unprivileged server can read it and nobody else."""
         for source, name in ((self.certificate_file, "server.pem"), (self.key_file, "server.key")):
             self._write(name, source.read_text(encoding="ascii"))
+        if self.provider is not None:
+            self._write("provider-ca.pem", self.provider.ca_file.read_text(encoding="ascii"))
 
     def _write(self, name: str, text: str) -> Path:
         path = self.folder / name
@@ -273,6 +284,10 @@ class Server:
 
     def _configuration(self) -> str:
         limit = self.service_size_limit or "unlimited"
+        modules = "".join(
+            f"olcModuleLoad: {name}\n"
+            for name in ("back_mdb", *(["syncprov"] if self.session_log >= 0 else []), *self.modules)
+        )
         return f"""\
 dn: cn=config
 objectClass: olcGlobal
@@ -294,8 +309,7 @@ dn: cn=module{{0}},cn=config
 objectClass: olcModuleList
 cn: module{{0}}
 olcModulePath: {MODULE_FOLDER}
-olcModuleLoad: back_mdb
-
+{modules}
 dn: cn=schema,cn=config
 objectClass: olcSchemaConfig
 cn: schema
@@ -330,7 +344,31 @@ olcDbIndex: objectClass,uid,mail,member,entryUUID,entryCSN eq
 olcAccess: {{0}}to attrs=userPassword by anonymous auth by * none
 olcAccess: {{1}}to * by dn.exact="{self.service_dn}" read by * none
 olcLimits: {{0}}dn.exact="{self.service_dn}" size={limit} time=unlimited
+{self._copying()}
+{self._telling()}
+{self.more_configuration}
 """
+
+    def _copying(self) -> str:
+        """Return what makes the database a copy of the provider's."""
+        if self.provider is None:
+            return ""
+        return (
+            f"olcSyncrepl: rid=001 provider={self.provider.url} bindmethod=simple binddn={self.provider.admin_dn!s}"
+            f" credentials={self.provider.admin_password} searchbase={self.base_dn!s} type=refreshAndPersist"
+            ' retry="1 +" tls_cacert=provider-ca.pem tls_reqcert=demand\n'
+            f"olcUpdateRef: {self.provider.url}\n"
+        )
+
+    def _telling(self) -> str:
+        """Return the overlay that tells changes (RFC 4533)."""
+        if self.session_log < 0:
+            return ""
+        return (
+            "dn: olcOverlay={0}syncprov,olcDatabase={1}mdb,cn=config\nobjectClass: olcOverlayConfig\n"
+            "objectClass: olcSyncProvConfig\nolcOverlay: {0}syncprov\n"
+            + (f"olcSpSessionlog: {self.session_log}\n" if self.session_log else "")
+        )
 
     def _first_entries(self) -> str:
         """Return the base entry, the service account and the units between them."""

@@ -9,11 +9,14 @@ import time
 import pytest
 
 from deploy.demo import testca
-from directory import ldap, service
+from directory import channel, service
+from directory import wire as wires
 from directory.budget import Budget
 from directory.config import AttributeNames
-from directory.ldap import Purpose, Wire
+from directory.errors import DirectoryError
+from directory.servers import Purpose
 from directory.service import Accepted, Ambiguous, Found, Rejected, Unavailable, UnavailableReason, Unknown
+from directory.wire import Wire
 from tests.app.directory.secretariat import (
     SERVICE,
     SERVICE_PASSWORD,
@@ -43,7 +46,7 @@ def kept(directory, purpose: Purpose) -> list[Wire]:
 @pytest.fixture
 def wire(server):
     source = source_of(server)
-    context = ldap._build_context(source.ca_file)
+    context = channel.build_context(source.ca_file)
     wire = Wire(source, source.servers[0], context, Budget.start(3))
     yield wire
     wire.close()
@@ -79,12 +82,12 @@ def test_connection_that_has_ended_is_not_opened_again_by_ldap3(wire):
     # ldap3 reopens inside bind(), without TLS: the password would be sent in clear.
     wire.close()
 
-    with pytest.raises(ldap.DirectoryError):
+    with pytest.raises(DirectoryError):
         wire.bind(SERVICE, SERVICE_PASSWORD.encode(), Budget.start(1))
 
 
 def test_context_checks_names_and_certificates_and_forbids_old_versions(server):
-    context = ldap._build_context(str(server.ca_file))
+    context = channel.build_context(str(server.ca_file))
 
     assert context.check_hostname
     assert context.verify_mode is ssl.CERT_REQUIRED
@@ -109,7 +112,7 @@ def test_connections_for_searching_and_for_passwords_are_kept_apart(directory):
 
 
 @pytest.mark.parametrize(
-    ("field", "age"), [("used", ldap.KEPT_IDLE_SECONDS), ("opened", ldap.KEPT_LIFE_SECONDS)]
+    ("field", "age"), [("used", wires.KEPT_IDLE_SECONDS), ("opened", wires.KEPT_LIFE_SECONDS)]
 )
 def test_connection_that_is_too_old_is_replaced(directory, field, age):
     directory.find("alice")
