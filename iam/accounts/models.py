@@ -79,6 +79,8 @@ class DirectoryLink(models.Model):
     active = models.BooleanField(default=True)
     # Since when the entry is no longer in the directory; 30 days later only the `sub` is left of the person.
     gone_at = models.DateTimeField(null=True)
+    # The end of the account as the directory said it last; the account's own is `User.valid_until`.
+    ends_at = models.DateTimeField(null=True)
     created_at = models.DateTimeField()
     checked_at = models.DateTimeField()
 

@@ -22,6 +22,7 @@ from iam.audit.facts import RequestFacts
 from iam.audit.record import Event, Outcome, record_all
 from iam.audit.tags import Action
 
+from .locks import set_account_end
 from .people import DIRECTORY_REASONS, close_accounts
 from .rights import right_event
 from .rules import Rules
@@ -71,6 +72,7 @@ class Admission:
             facts=self.facts,
         )
         self._describe(may_act, users)
+        self._limit(people, links, users)
         self._reopen([users[person.entry_uuid] for person in may_act])
         homes = self._settle(may_act, users)
         self._reconcile(may_act, users, homes)
@@ -150,7 +152,13 @@ class Admission:
         try:
             with transaction.atomic():
                 users = User.objects.bulk_create(
-                    [User(created_at=self.now, language=person.language) for person in people]
+                    User(
+                        created_at=self.now,
+                        language=person.language,
+                        valid_until=person.standing.ends_at,
+                        **{name: getattr(person, name) for name in DESCRIBED},
+                    )
+                    for person in people
                 )
                 DirectoryLink.objects.bulk_create(
                     DirectoryLink(
@@ -161,6 +169,7 @@ class Admission:
                         dn=person.dn,
                         created_at=self.now,
                         checked_at=self.now,
+                        ends_at=person.standing.ends_at,
                     )
                     for user, person in zip(users, people, strict=True)
                 )
@@ -169,10 +178,6 @@ class Admission:
             if len(people) > 1:
                 return {one: user for person in people for one, user in self._create_or_find(person).items()}
             return {people[0].entry_uuid: self._find(people[0])}
-        for user, person in zip(users, people, strict=True):
-            for name in DESCRIBED:
-                setattr(user, name, getattr(person, name))
-        User.objects.bulk_update(users, DESCRIBED, batch_size=500)
         record_all(
             Event(
                 Action.PERSON_CREATE,
@@ -180,6 +185,7 @@ class Admission:
                 actor=self.actor,
                 now=self.now,
                 object=f"person:{user.sub}",
+                method=f"until {user.valid_until.isoformat()}" if user.valid_until else "",
                 request_id=self.facts.request_id,
                 details={"login": person.login, "name": person.name_latin or person.name_arabic},
             )
@@ -231,6 +237,27 @@ class Admission:
             for user, names in changed.values()
             if user.created_at != self.now
         )
+
+    def _limit(
+        self, people: Sequence[Person], links: Mapping[str, DirectoryLink], users: Mapping[str, User]
+    ) -> None:
+        """Let accounts end when the directory says so. What it says again does not undo what was decided here since."""
+        for person in people:
+            link, ends_at = links.get(person.entry_uuid), person.standing.ends_at
+            if link is None or link.ends_at == ends_at:
+                continue
+            DirectoryLink.objects.filter(pk=link.pk).update(ends_at=ends_at)
+            user = users[person.entry_uuid]
+            if user.valid_until != ends_at:
+                set_account_end(
+                    user,
+                    ends_at,
+                    reason="said_by_the_directory",
+                    actor=self.actor,
+                    now=self.now,
+                    facts=self.facts,
+                )
+                user.valid_until = ends_at
 
     def _reopen(self, users: Sequence[User]) -> None:
         """Open again what the directory closed; what somebody here closed stays closed whatever it says."""

@@ -134,7 +134,8 @@ def _accept(
     person: directory.Person, login: str, current: LoginSession | None, facts: RequestFacts, now: datetime
 ) -> SignedIn | Disabled:
     """Make the account what the directory says, and the session what just happened; or refuse the disabled."""
-    if person.status is not AccountStatus.ACTIVE:
+    standing = person.standing.at(now)
+    if standing is AccountStatus.DISABLED:
         user = refuse_disabled(person, now, facts)
         _record_password(
             f"person:{user.sub}" if user else "anonymous", "refused", "account_disabled", login, facts, now
@@ -143,6 +144,8 @@ def _accept(
     user = admit_from_directory(person, now, facts)
     actor = f"person:{user.sub}"
     reason = reason_not_to_act(user, now)
+    if not reason and standing is not AccountStatus.ACTIVE:
+        reason = f"account_{standing}"  # locked for a while by the directory, which refuses a sign-in and ends nothing
     if reason:
         _record_password(actor, "refused", reason, login, facts, now)
         return Disabled()

@@ -225,3 +225,30 @@ def test_titles_and_telephone_are_what_the_directory_says():
 
     user = person_of("entry-amina")
     assert (user.telephone, user.title_fr) == ("+966 12 600 0000", "Cheffe de cabinet")
+
+
+def test_contract_end_of_the_directory_is_the_end_of_the_account():
+    end = LATER + timedelta(days=10)
+    apply(happened(Happening.JOINED, entry(standing=Standing(ends_at=end))))
+    user = person_of("entry-amina")
+    assert user.valid_until == end
+    session, _ = open_session(user, LATER, timedelta(hours=12))
+
+    apply(happened(Happening.CHANGED, entry(standing=Standing(ends_at=LATER))), now=LATER)
+
+    session.refresh_from_db()
+    assert person_of("entry-amina").valid_until == LATER
+    assert (session.ended_at, session.end_reason) == (LATER, "account_expired")
+
+
+def test_end_that_was_set_here_stays_until_the_directory_says_another():
+    end = LATER + timedelta(days=10)
+    said = entry(standing=Standing(ends_at=end))
+    apply(happened(Happening.JOINED, said))
+    User.objects.update(valid_until=LATER + timedelta(days=1))
+
+    apply(happened(Happening.CHANGED, said))
+    assert person_of("entry-amina").valid_until == LATER + timedelta(days=1)
+
+    apply(happened(Happening.CHANGED, entry(standing=Standing())))
+    assert person_of("entry-amina").valid_until is None
