@@ -35,6 +35,7 @@ def first_tokens(
         clearance = issuance.clear_person(state, client, session, facts.scopes, now, facts.asked)
     except OAuthError as problem:
         raise OAuthError("invalid_grant", problem.description, reason=problem.reason) from problem
+    asked_now = issuance.restricted(state, clearance, form)
     refresh_token = ""
     if "refresh_token" in client.grant_types and session is not None:
         seed = secrets.token_bytes(32)
@@ -46,7 +47,7 @@ def first_tokens(
     return token_answer(
         request,
         state,
-        issuance.restricted(state, clearance, form),
+        asked_now,
         facts.context,
         facts.family_id,
         sender,

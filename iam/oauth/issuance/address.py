@@ -29,6 +29,7 @@ def address(state: State, clearance: Clearance) -> Address:
     To the resources that were named, and then with nothing but what belongs to them. If none was named: to the
     resource servers whose scopes and details it carries, and to ourselves when it opens userinfo. A token that opens
     nothing at all is addressed to us, so that nobody else can take it for theirs.
+    Raises: OAuthError invalid_target for a signed token that would show one resource server another's details.
     """
     named, scopes, details = (
         clearance.asked.resources,
@@ -37,15 +38,16 @@ def address(state: State, clearance: Clearance) -> Address:
     )
     if not named:
         aud = _audiences(state, scopes, details)
-        return Address(aud, scopes, details, _applications(state, aud))
+        return Address(aud, scopes, details, _expressed(state, clearance.client, aud, details))
     carried = frozenset(
         scope for name in named for scope in scopes_for(name, scopes, state.scope_owner, state.issuer)
     )
+    theirs = tuple(detail for detail in details if detail_audience(state, detail) in named)
     return Address(
         named,
         tuple(scope for scope in scopes if scope in carried),
-        tuple(detail for detail in details if detail_audience(state, detail) in named),
-        _applications(state, named),
+        theirs,
+        _expressed(state, clearance.client, named, theirs),
     )
 
 
@@ -64,9 +66,28 @@ def _audiences(state: State, scopes: tuple[str, ...], details: tuple[Detail, ...
     return tuple(sorted(names))
 
 
-def _applications(state: State, audiences: tuple[str, ...]) -> frozenset[str]:
-    servers = (state.resource_server(name) for name in audiences)
-    return frozenset(server.application for server in servers if server and server.application)
+def _expressed(
+    state: State, client: ClientFacts, audiences: tuple[str, ...], details: tuple[Detail, ...]
+) -> frozenset[str]:
+    """Return the applications whose roles a token may express.
+
+    A signed token is a letter that everybody reads to whom it is addressed: it says nothing that is for one of
+    several resource servers alone. Of an opaque one each learns its own part, by introspection. Why so: docs/adr/0034.
+    Raises: OAuthError invalid_target. Spec: RFC 8707 §3, RFC 9068 §3, RFC 9396 §9.1.
+    """
+    servers = [name for name in audiences if name != state.issuer]
+    found = [state.resource_server(name) for name in servers]
+    applications = {server.application if server else None for server in found}
+    if len(servers) > 1 and client.options.access_token_format == "jwt":  # noqa: S105 -- a format's name
+        if details:
+            raise OAuthError(
+                "invalid_target",
+                "These authorization_details are not for all the resource servers of this token: name one with resource.",
+                reason="details_of_several",
+            )
+        if len(applications) > 1:
+            return frozenset()
+    return frozenset(application for application in applications if application)
 
 
 def is_known_scope(state: State, scope: str) -> bool:
@@ -117,8 +138,15 @@ def details_asked(state: State, client: ClientFacts, parameters: Parameters) -> 
 def restricted(state: State, clearance: Clearance, form: Parameters) -> Clearance:
     """Return the clearance for what a token request names alone: resources and details, of those granted.
 
+    Whoever gets it can have a token of it: what `address` refuses is refused here, before anything is used up.
     Raises: OAuthError invalid_target, invalid_authorization_details. Spec: RFC 8707 §2.2, RFC 9396 §6.
     """
+    less = _restricted(state, clearance, form)
+    address(state, less)
+    return less
+
+
+def _restricted(state: State, clearance: Clearance, form: Parameters) -> Clearance:
     if "resource" not in form and "authorization_details" not in form:
         return clearance
     granted = clearance.asked

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from iam.oauth.ports import Context, PersonFacts, State
 from iam.oauth.protocol import opaque_tokens
-from iam.oauth.protocol.audience import audience_of
+from iam.oauth.protocol.audience import audience_of, scopes_for
 from iam.oauth.protocol.authorization_details import Detail
 from iam.oauth.protocol.binding import Binding
 from iam.oauth.protocol.claims import (
@@ -214,6 +214,8 @@ def introspection(
         "act",
     )
     answer = {name: claims[name] for name in kept if name in claims}
+    if asker.pk != clearance.client.pk:
+        answer |= _part_of(state, answer.pop("scope", ""), asker)
     details = _details_for(state, bearer, asker)
     if details:
         answer["authorization_details"] = details
@@ -225,6 +227,16 @@ def introspection(
         **answer,
         **access_claims(clearance.access, _own_application(asker)),
     }
+
+
+def _part_of(state: State, scope: str, asker: ClientFacts) -> dict[str, Any]:  # Any: JSON
+    """Return `aud` and `scope` as they concern one resource server: which others a token opens is not its business.
+
+    Spec: RFC 7662 §2.2 (an answer may differ from one protected resource to another), §5.
+    """
+    audience = audience_of(asker)
+    scopes = scopes_for(audience, tuple(scope.split()), state.scope_owner, state.issuer)
+    return {"aud": [audience], **({"scope": " ".join(scopes)} if scopes else {})}
 
 
 def _details_for(state: State, bearer: BearerToken, asker: ClientFacts) -> list[Detail]:

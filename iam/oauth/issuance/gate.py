@@ -210,7 +210,7 @@ def clear_exchange(
     if not targets or any(not target.owned_scopes & set(scopes) for target in targets):
         raise OAuthError("invalid_scope", "There is nothing to do at a target.", reason="scope_missing")
     return Clearance(
-        _KEY, actor, scopes, now, session, whole.person, _no_more_than(subject.claims, whole.access),
+        _KEY, actor, scopes, now, session, whole.person, _held_since(state, session, delegation, whole.access),
         Asked(resources=tuple(audience_of(target) for target in targets)), delegation,
     )  # fmt: skip
 
@@ -238,16 +238,23 @@ def _delegation(actor: ClientFacts, subject: BearerToken) -> Delegation:
             "invalid_request", "The subject token was exchanged before; no further.", reason="exchange_chain"
         )
     origin = claims.get("origin") or {"client_id": client.client_id, "generation": client.generation}
+    origin = {"iat": claims["iat"], **origin}
     ends_at = datetime.fromtimestamp(claims["exp"], UTC)
     return Delegation(build_act(actor.client_id, claims.get("act")), ends_at, origin)
 
 
-def _no_more_than(claims: Mapping[str, Any], access: EffectiveAccess | None) -> EffectiveAccess | None:
-    """Return what a person holds now, of that what a token said of it. Any: JSON."""
+def _held_since(
+    state: State, session: SessionFacts, delegation: Delegation, access: EffectiveAccess | None
+) -> EffectiveAccess | None:
+    """Return what a person holds now, of that what they held when the first token of a chain was made.
+
+    Asked of the database, not of the token: that one says nothing of what is not for all its readers (docs/adr/0034).
+    """
     if access is None:
         return None
-    said = {(held["role"], held["office"], held["subtree"]) for held in claims["access"]}
-    kept = tuple(grant for grant in access.grants if (grant.role, grant.office, grant.subtree) in said)
+    then = state.access(session.user_id, datetime.fromtimestamp(delegation.origin["iat"], UTC))
+    held = {(grant.role, grant.office, grant.subtree) for grant in then.grants}
+    kept = tuple(grant for grant in access.grants if (grant.role, grant.office, grant.subtree) in held)
     return replace(access, grants=kept)
 
 

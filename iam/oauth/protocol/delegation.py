@@ -22,8 +22,8 @@ ACTORS_MAX = 3
 class Delegation:
     """That a token is used by somebody else than it was issued to.
 
-    `origin` is the client that the first token of the chain was issued to, and its counter then: when that client
-    is switched off or its counter raised, what was made of its tokens ends too.
+    `origin` is the client that the first token of the chain was issued to, its counter then, and when that was: when the
+    client is switched off or its counter raised, what was made of its tokens ends too; no right that came later is added.
     """
 
     act: Mapping[str, Any]  # Any: JSON

@@ -124,6 +124,10 @@ _ROWS: Mapping[str, tuple[str, str]] = {
     "resource_count": (_TARGET, "More resources were named than one token may be for."),
     "resource_malformed": (_TARGET, "resource must be an absolute URI without a fragment."),
     "resource_not_allowed": (_DENIED, "The client may no longer ask for a token for this resource."),
+    "details_of_several": (
+        _TARGET,
+        "A signed token for several resource servers would show each the details of the others: name one with resource.",
+    ),
     "resource_widened": (_TARGET, "A refresh cannot name a resource that was not granted."),
     "resource_without_scope": (_TARGET, "No scope and no detail that was asked for belongs to the resource named."),
     "invalid_authorization_details": (_DETAILS, "authorization_details does not fit its type."),

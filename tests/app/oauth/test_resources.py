@@ -95,6 +95,45 @@ def test_token_for_two_named_resources_names_both(world):
     assert (claims["aud"], claims["scope"]) == ([ARCHIVE, LEDGER], "archive.read archive.write ledger.read")
 
 
+@pytest.mark.spec("RFC 9068", "3", "what a token says must mean the same to everybody it is for")
+@pytest.mark.parametrize("resources", [(), (ARCHIVE, LEDGER)], ids=["none named", "both named"])
+def test_signed_token_for_two_applications_expresses_the_roles_of_neither(world, resources):
+    answer = redeem(world, *resources)
+
+    claims = claims_of(answer["access_token"])
+    assert (claims["roles"], [held["role"] for held in claims["access"]]) == (["staff"], ["staff"])
+    assert claims_of(answer["id_token"])["roles"] == ["mail.reader", "staff"]  # which is for the client alone
+    alone = json.loads(world.refresh(answer["refresh_token"], resource=ARCHIVE).body)["access_token"]
+    assert claims_of(alone)["roles"] == ["registry.clerk", "staff"]
+
+
+def test_signed_token_for_two_servers_of_one_application_expresses_its_roles(world):
+    apply_all([{**SERVERS[1], "application": "registry"}], world.now, "system:test")
+
+    assert claims_of(redeem(world)["access_token"])["roles"] == ["registry.clerk", "staff"]
+
+
+def test_signed_token_for_an_application_and_a_server_of_none_expresses_no_roles_of_it(world):
+    apply_all([{**SERVERS[1], "application": None}], world.now, "system:test")
+
+    assert claims_of(redeem(world)["access_token"])["roles"] == ["staff"]
+
+
+@pytest.mark.spec("RFC 7662", "2.2", "an answer may differ from one protected resource to another")
+@pytest.mark.parametrize("kind", ["jwt", "opaque"])
+def test_introspection_tells_a_resource_server_its_own_part_and_the_client_the_whole(world, kind):
+    apply_all([with_scopes("web", BOTH, access_token_format=kind)], world.now, "system:test")
+    token = redeem(world)["access_token"]
+
+    archive, ledger = world.introspect(token, "archive"), world.introspect(token, quote(LEDGER, safe=""))
+    assert (archive["aud"], archive["scope"]) == ([ARCHIVE], "archive.read archive.write")
+    assert (ledger["aud"], ledger["scope"]) == ([LEDGER], "ledger.read")
+    assert archive["roles"] == ["registry.clerk", "staff"]
+    assert ledger["roles"] == ["mail.reader", "staff"]
+    whole = world.introspect(token, "web", SECRET)
+    assert (whole["aud"], whole["scope"]) == ([ARCHIVE, LEDGER, ISSUER], BOTH)
+
+
 def test_token_for_a_resource_expresses_only_the_roles_of_its_application(world):
     archive = claims_of(redeem(world, ARCHIVE)["access_token"])
     ledger = claims_of(redeem(world, LEDGER)["access_token"])

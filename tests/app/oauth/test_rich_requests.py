@@ -153,17 +153,59 @@ def test_details_can_be_asked_for_apart_at_the_token_endpoint(world):
     first = json.loads(world.exchange(code, resource=ARCHIVE).body)
 
     second = json.loads(world.refresh(first["refresh_token"], resource=LEDGER).body)
-    third = json.loads(world.refresh(second["refresh_token"]).body)
+    third = json.loads(world.refresh(second["refresh_token"], resource=ARCHIVE).body)
 
     assert [answer["authorization_details"] for answer in (first, second, third)] == [
         [FOLDER],
         [TEN],
-        [TEN, FOLDER],
+        [FOLDER],
     ]
+
+
+@pytest.mark.spec("RFC 9396", "9.1", "a signed token carries no details of one resource server to another")
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"authorization_details": details(TEN, FOLDER)},
+        {"authorization_details": details(TEN, FOLDER), "resource": [LEDGER, ARCHIVE]},
+        {"authorization_details": details(FOLDER), "scope": "openid ledger.read"},
+    ],
+    ids=["details of two", "two resources", "scope of one and details of another"],
+)
+def test_signed_token_that_would_show_details_to_another_resource_server_is_refused(world, asked):
+    code = world.code(**{"scope": "openid", **asked})
+
+    assert refusal(world.exchange(code)) == "invalid_target"
+    assert (
+        "resource"
+        in json.loads(world.exchange(world.code(**{"scope": "openid", **asked})).body)["error_description"]
+    )
+    apart = json.loads(world.exchange(world.code(**{"scope": "openid", **asked}), resource=ARCHIVE).body)
+    assert claims_of(apart["access_token"])["authorization_details"] == [FOLDER]
+
+
+def test_refresh_that_is_refused_for_details_of_several_loses_nothing(world):
+    code = world.code(scope="openid", authorization_details=details(TEN, FOLDER))
+    token = json.loads(world.exchange(code, resource=ARCHIVE).body)["refresh_token"]
+
+    assert refusal(world.refresh(token)) == "invalid_target"
+    assert world.refresh(token, resource=LEDGER).status == 200
+
+
+def test_machine_that_asks_for_details_of_several_is_refused(world):
+    form = {"grant_type": "client_credentials", "authorization_details": details(TEN, FOLDER)}
+
+    assert refusal(world.post("/token", "service", SECRET, **form)) == "invalid_target"
+    assert world.post("/token", "service", SECRET, **form, resource=LEDGER).status == 200
 
 
 @pytest.mark.spec("RFC 9396", "9.2", "introspection tells a resource server its own details")
 def test_introspection_tells_each_what_is_theirs(world):
+    apply_all(
+        [changed("web", scope="openid roles ledger.read", access_token_format="opaque", **OPTIONS)],
+        world.now,
+        "system:test",
+    )
     token = world.tokens(scope="openid", authorization_details=details(TEN, FOLDER))["access_token"]
 
     assert world.introspect(token, "ledger")["authorization_details"] == [TEN]
@@ -293,11 +335,14 @@ def test_signed_request_carries_details_claims_and_resources(world, signer, by_p
     else:
         visit = {"request": signer.sign(**wanted)}
 
-    tokens = json.loads(world.exchange(answer_of(world.visit(client_id="web", **visit))["code"]).body)
+    code = answer_of(world.visit(client_id="web", **visit))["code"]
+    first = json.loads(world.exchange(code, resource=LEDGER).body)
+    second = json.loads(world.refresh(first["refresh_token"], resource=ARCHIVE).body)
 
-    claims = claims_of(tokens["access_token"])
-    assert (claims["aud"], claims["acr"]) == ([LEDGER, ARCHIVE], "aal2")
-    assert claims["authorization_details"] == [TEN, FOLDER]
+    for tokens, resource, detail in ((first, LEDGER, TEN), (second, ARCHIVE, FOLDER)):
+        claims = claims_of(tokens["access_token"])
+        assert (claims["aud"], claims["acr"]) == ([resource], "aal2")
+        assert claims["authorization_details"] == [detail]
 
 
 @pytest.mark.parametrize(
