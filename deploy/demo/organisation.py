@@ -212,6 +212,28 @@ GROUP_ROLES = [
     {"group": "central-admins", "role": "central-admin", "office": "GS", "subtree": True},
 ]
 
+DETAIL_TYPES = [
+    {
+        "type": "payment", "resource_server": "finance-api",
+        "description": {"ar": "دفع مبلغ", "fr": "Faire un paiement", "en": "Make a payment"},
+        "labels": {
+            "amount": {"ar": "المبلغ", "fr": "Montant", "en": "Amount"},
+            "currency": {"ar": "العملة", "fr": "Monnaie", "en": "Currency"},
+            "creditor": {"ar": "المستفيد", "fr": "Bénéficiaire", "en": "To"},
+        },
+        "schema": {
+            "type": "object",
+            "properties": {
+                "amount": {"type": "string", "pattern": "^[0-9]{1,9}\\.[0-9]{2}$"},
+                "currency": {"enum": ["XOF", "EUR"]},
+                "creditor": {"type": "string", "maxLength": 200},
+            },
+            "required": ["amount", "currency", "creditor"],
+            "additionalProperties": False,
+        },
+    },
+]  # fmt: skip
+
 
 def build_seed(source: str) -> dict[str, Any]:  # Any: JSON
     """Return what `manage.py seed` reads: offices, applications, roles, and what groups and units mean."""

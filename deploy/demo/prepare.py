@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from deploy.demo import organisation
+from deploy.demo.device import CLIENT as DEVICE_CLIENT
+from deploy.demo.device import GRANT_TYPE as DEVICE_CODE
 
 SOURCE = "directory"
 
@@ -38,6 +40,14 @@ def main() -> None:
     clients = build_clients(given, int(os.environ["DEMO_PORT"]))
     clients_file = var / "clients.json"
     clients_file.touch(mode=0o600)
+    types_file = var / "detail-types.json"
+    types_file.write_text(json.dumps(organisation.DETAIL_TYPES, ensure_ascii=False), encoding="utf-8")
+    # A type belongs to a resource server, and clients name types: one after the other.
+    clients_file.write_text(
+        json.dumps([one for one in clients if "resource_server" in one]), encoding="utf-8"
+    )
+    call_command("client", "apply", str(clients_file), stdout=quiet)
+    call_command("client", "detail-type", "apply", str(types_file), stdout=quiet)
     clients_file.write_text(json.dumps(clients, indent=2), encoding="utf-8")
     call_command("client", "apply", str(clients_file), stdout=quiet)
     enrol(people)
@@ -90,6 +100,18 @@ def build_clients(given: dict[str, Any], port: int) -> list[dict[str, Any]]:  # 
         {
             "client_id": "test-service", "client_name": "Test service", "client_secret": secret["test-service"],
             "grant_types": ["client_credentials"], "scope": "demo.read", "application": "demo", "trusted": True,
+        },
+        {
+            # Not of our own house: people are asked, at its first use and for each payment.
+            "client_id": "test-consent", "client_name": "Test application of a partner", "token_endpoint_auth_method": "none",
+            "redirect_uris": ["http://127.0.0.1/callback", "http://[::1]/callback"],
+            "grant_types": ["authorization_code", "refresh_token"], "scope": person,
+            "authorization_details_types": ["payment"], "application": "demo", "trusted": False,
+        },
+        {
+            # The screen of `python -m deploy.demo.device`.
+            "client_id": DEVICE_CLIENT, "client_name": "Screen of the meeting room", "token_endpoint_auth_method": "none",
+            "grant_types": [DEVICE_CODE, "refresh_token"], "scope": person, "application": "correspondence", "trusted": True,
         },
     ]  # fmt: skip
 

@@ -297,6 +297,7 @@ def introduce(port: int) -> None:
         say(f"    {name:14} password {people[name]['password']}   code secret {secret:32}  {note}")
     say("")
     say("  in another terminal:  . var/env; .venv/bin/python manage.py person show amina")
+    say("  a screen to sign in:  .venv/bin/python -m deploy.demo.device")
     say("  Control-C stops everything; the data stays in var/ until `make reset`")
     say("")
 

@@ -1,12 +1,15 @@
-"""Authlib for Python, which nobody here wrote, through the flows that it knows."""
+"""Authlib for Python, which nobody here wrote, through every flow that it knows."""
 
 import json
 import secrets
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import pytest
+from authlib.integrations.base_client import OAuthError
 from authlib.integrations.requests_client import OAuth2Session
 from authlib.oauth2.rfc7523 import PrivateKeyJWT
 from cryptography.hazmat.primitives import serialization
@@ -14,9 +17,9 @@ from joserfc import jwt
 from joserfc.jwk import KeySet
 
 from iam.oauth.protocol import jose
-from tests.servers.organisation import CLIENT_SECRET
+from tests.clients.conftest import Provider
+from tests.servers.organisation import CLIENT_SECRET, DEVICE_CODE
 from tests.servers.person import Person
-from tests.servers.service import Service
 
 REDIRECT = "https://authlib.example/cb"
 SCOPE = "openid profile roles"
@@ -29,21 +32,21 @@ Register = Callable[..., str]
 
 
 @pytest.fixture
-def register(service: Service, tmp_path: Path) -> Register:
+def register(provider: Provider, tmp_path: Path) -> Register:
     def _register(**metadata: Any) -> str:
         client_id = f"authlib-{secrets.token_hex(4)}"
         file = tmp_path / "client.json"
         file.write_text(json.dumps([{"client_id": client_id, **metadata}]))
-        service.manage("client", "apply", str(file))
+        provider.manage("client", "apply", str(file))
         return client_id
 
     return _register
 
 
 @pytest.fixture
-def metadata(service: Service) -> dict[str, Any]:
+def metadata(provider: Provider) -> dict[str, Any]:
     described: dict[str, Any] = (
-        OAuth2Session().get(f"{service.issuer}/.well-known/openid-configuration", withhold_token=True).json()
+        OAuth2Session().get(f"{provider.issuer}/.well-known/openid-configuration", withhold_token=True).json()
     )
     return described
 
@@ -71,14 +74,14 @@ def sign_in(session: OAuth2Session, metadata: dict[str, Any], person: Person) ->
     ("method", "who"), [("client_secret_basic", "crowd34"), ("client_secret_post", "crowd35")]
 )
 def test_code_userinfo_refresh_introspection_and_revocation(
-    service: Service, register: Register, metadata: dict[str, Any], method: str, who: str
+    provider: Provider, register: Register, metadata: dict[str, Any], method: str, who: str
 ) -> None:
     client_id = register(**WEB, client_secret=CLIENT_SECRET, token_endpoint_auth_method=method)
     session = OAuth2Session(
         client_id, CLIENT_SECRET, scope=SCOPE, redirect_uri=REDIRECT, code_challenge_method="S256",
         token_endpoint_auth_method=method, revocation_endpoint_auth_method=method,
     )  # fmt: skip
-    token = sign_in(session, metadata, Person(service.issuer, who))
+    token = sign_in(session, metadata, provider.person(who))
 
     assert session.get(metadata["userinfo_endpoint"]).json()["sub"] == token["claims"]["sub"]
     refreshed = session.refresh_token(metadata["token_endpoint"])
@@ -103,7 +106,7 @@ def test_code_userinfo_refresh_introspection_and_revocation(
     [("ES256", "crowd30"), ("RS256", "crowd31"), ("PS256", "crowd32"), ("EdDSA", "crowd33")],
 )
 def test_private_key_jwt_and_an_id_token_of_each_algorithm(
-    service: Service, register: Register, metadata: dict[str, Any], algorithm: str, who: str
+    provider: Provider, register: Register, metadata: dict[str, Any], algorithm: str, who: str
 ) -> None:
     private = jose.generate("RS256")  # Authlib signs its assertions with RSA keys
     public = jose.Key("authlib-1", "RS256", private.public_key()).jwk()
@@ -122,13 +125,13 @@ def test_private_key_jwt_and_an_id_token_of_each_algorithm(
         PrivateKeyJWT(metadata["token_endpoint"], headers={"kid": "authlib-1"})
     )
 
-    token = sign_in(session, metadata, Person(service.issuer, who))
+    token = sign_in(session, metadata, provider.person(who))
 
     assert session.get(metadata["userinfo_endpoint"]).json()["sub"] == token["claims"]["sub"]
     assert session.refresh_token(metadata["token_endpoint"])["access_token"] != token["access_token"]
 
 
-def test_client_credentials(service: Service, register: Register, metadata: dict[str, Any]) -> None:
+def test_client_credentials(provider: Provider, register: Register, metadata: dict[str, Any]) -> None:
     client_id = register(
         client_secret=CLIENT_SECRET,
         grant_types=["client_credentials"],
@@ -140,3 +143,55 @@ def test_client_credentials(service: Service, register: Register, metadata: dict
     token = session.fetch_token(metadata["token_endpoint"], grant_type="client_credentials")
 
     assert (token["token_type"], token["scope"], token["expires_in"]) == ("Bearer", "demo.read", 300)
+
+
+def test_device_grant(provider: Provider, register: Register, metadata: dict[str, Any]) -> None:
+    client_id = register(
+        token_endpoint_auth_method="none", grant_types=[DEVICE_CODE, "refresh_token"], scope="openid profile",
+        application="correspondence", trusted=True,
+    )  # fmt: skip
+    session = OAuth2Session(client_id, scope="openid profile", token_endpoint_auth_method="none")
+    begun = session.post(
+        metadata["device_authorization_endpoint"], data={"client_id": client_id, "scope": "openid profile"},
+        withhold_token=True,
+    ).json()  # fmt: skip
+
+    def ask() -> dict[str, Any]:
+        return session.fetch_token(
+            metadata["token_endpoint"], grant_type=DEVICE_CODE, device_code=begun["device_code"]
+        )
+
+    with pytest.raises(OAuthError, match="authorization_pending"):
+        ask()
+    provider.person("crowd40").let_in(begun["verification_uri"], begun["user_code"])
+    time.sleep(begun["interval"])
+    token = ask()
+
+    assert session.get(metadata["userinfo_endpoint"]).json()["sub"]
+    refreshed = session.refresh_token(metadata["token_endpoint"])
+    assert refreshed["refresh_token"] != token["refresh_token"]
+
+
+def test_request_that_was_pushed(provider: Provider, register: Register, metadata: dict[str, Any]) -> None:
+    """Authlib has no word for it, but the parts: its session authenticates the push as it does the token request."""
+    client_id = register(
+        **WEB, client_secret=CLIENT_SECRET, require_pushed_authorization_requests=True,
+        token_endpoint_auth_method="client_secret_basic",
+    )  # fmt: skip
+    session = OAuth2Session(
+        client_id, CLIENT_SECRET, scope=SCOPE, redirect_uri=REDIRECT, code_challenge_method="S256"
+    )
+    verifier = secrets.token_urlsafe(48)
+    address, state = session.create_authorization_url(metadata["authorization_endpoint"], code_verifier=verifier)  # fmt: skip
+    pushed = session.post(
+        metadata["pushed_authorization_request_endpoint"], data=dict(parse_qsl(urlsplit(address).query)),
+        auth=session.client_auth(session.token_endpoint_auth_method),
+    )  # fmt: skip
+    assert pushed.status_code == 201, pushed.text
+
+    query = urlencode({"client_id": client_id, "request_uri": pushed.json()["request_uri"]})
+    answer = provider.person("crowd29").sign_in(f"{metadata['authorization_endpoint']}?{query}")
+    assert answer["state"] == state
+    token = session.fetch_token(metadata["token_endpoint"], code=answer["code"], code_verifier=verifier)
+
+    assert token["refresh_token"]

@@ -1,4 +1,4 @@
-"""`openid-client` for Node, which nobody here wrote, through every flow of the running service."""
+"""`openid-client` for Node, which nobody here wrote, through every flow."""
 
 import json
 import secrets
@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from iam.oauth.protocol import jose
+from tests.clients.conftest import Provider
 from tests.servers.organisation import CLIENT_SECRET
-from tests.servers.person import Page, Person
+from tests.servers.person import Person
 from tests.servers.postgres import free_port
-from tests.servers.service import ROOT, Service
+from tests.servers.service import ROOT
 
 NODE = ROOT / ".venv" / "node"
 REDIRECT = "https://node.example/cb"
@@ -60,21 +61,12 @@ class Flow:
                 answer = person.go_on(person.open(heard["visit"]))
                 self.say({"query": answer if isinstance(answer, dict) else {}})
             else:
-                confirm(person, heard["address"], heard["device"])
+                person.let_in(heard["address"], heard["device"])
                 self.say({})
 
 
-def confirm(person: Person, address: str, user_code: str) -> None:
-    page = person.go_on(person.open(address), stop_at="user_code")
-    assert isinstance(page, Page)
-    asked = person.submit(page, "user_code", user_code=user_code)
-    assert isinstance(asked, Page)
-    done = person.submit(asked, "consent", decision="let_in")
-    assert isinstance(done, Page)
-
-
 @pytest.fixture
-def flow(service: Service, tmp_path: Path) -> Iterator[Callable[..., Flow]]:
+def flow(provider: Provider, tmp_path: Path) -> Iterator[Callable[..., Flow]]:
     """Register a client and begin a flow as it."""
     begun: list[Flow] = []
 
@@ -87,10 +79,10 @@ def flow(service: Service, tmp_path: Path) -> Iterator[Callable[..., Flow]]:
         }
         file = tmp_path / "client.json"
         file.write_text(json.dumps([client]))
-        service.manage("client", "apply", str(file))
+        provider.manage("client", "apply", str(file))
         order = {
             "flow": name,
-            "issuer": service.issuer,
+            "issuer": provider.issuer,
             "client": client["client_id"],
             "secret": CLIENT_SECRET,
         }
@@ -110,9 +102,9 @@ WEB = {
 
 
 def test_code_userinfo_refresh_introspection_and_revocation(
-    service: Service, flow: Callable[..., Flow]
+    provider: Provider, flow: Callable[..., Flow]
 ) -> None:
-    done = flow("standard", WEB).result(Person(service.issuer, "crowd25"))
+    done = flow("standard", WEB).result(provider.person("crowd25"))
 
     assert done["sub"] == done["userinfo"]
     assert (done["type"], done["rotated"], done["active"]) == ("bearer", True, True)
@@ -120,7 +112,7 @@ def test_code_userinfo_refresh_introspection_and_revocation(
 
 
 def test_high_profile_with_par_signed_requests_jarm_dpop_nonces_and_private_key_jwt(
-    service: Service, flow: Callable[..., Flow]
+    provider: Provider, flow: Callable[..., Flow]
 ) -> None:
     private = jose.generate("ES256")
     assert not isinstance(private, str)
@@ -137,43 +129,43 @@ def test_high_profile_with_par_signed_requests_jarm_dpop_nonces_and_private_key_
         "require_signed_request_object": True,
     }  # fmt: skip
 
-    done = flow("high", metadata, key={**secret, "kid": "node-1"}).result(Person(service.issuer, "crowd26"))
+    done = flow("high", metadata, key={**secret, "kid": "node-1"}).result(provider.person("crowd26"))
 
     assert done["sub"] == done["userinfo"]
     assert (done["type"], done["bound"]) == ("dpop", True)
     assert done["asBearer"]
 
 
-def test_client_credentials(service: Service, flow: Callable[..., Flow]) -> None:
+def test_client_credentials(provider: Provider, flow: Callable[..., Flow]) -> None:
     metadata = {
         "client_secret": CLIENT_SECRET, "grant_types": ["client_credentials"], "scope": "demo.read",
         "token_endpoint_auth_method": "client_secret_post",
     }  # fmt: skip
 
-    done = flow("machine", metadata).result(Person(service.issuer, "crowd25"))
+    done = flow("machine", metadata).result(provider.person("crowd25"))
 
     assert done == {"type": "bearer", "scope": "demo.read", "refused": "invalid_scope"}
 
 
-def test_device_grant(service: Service, flow: Callable[..., Flow]) -> None:
+def test_device_grant(provider: Provider, flow: Callable[..., Flow]) -> None:
     metadata = {
         "token_endpoint_auth_method": "none", "grant_types": [DEVICE_CODE, "refresh_token"], "scope": "openid profile",
     }  # fmt: skip
 
-    done = flow("device", metadata).result(Person(service.issuer, "crowd27"))
+    done = flow("device", metadata).result(provider.person("crowd27"))
 
     assert done["sub"]
     assert done["type"] == "bearer"
 
 
-def test_rp_initiated_and_back_channel_logout(service: Service, flow: Callable[..., Flow]) -> None:
+def test_rp_initiated_and_back_channel_logout(provider: Provider, flow: Callable[..., Flow]) -> None:
     port = free_port()
     metadata = {
         **WEB, "post_logout_redirect_uris": [BYE], "backchannel_logout_uri": f"http://127.0.0.1:{port}/told",
         "backchannel_logout_session_required": True,
     }  # fmt: skip
 
-    done = flow("logout", metadata, port=port, bye=BYE).result(Person(service.issuer, "crowd28"))
+    done = flow("logout", metadata, port=port, bye=BYE).result(provider.person("crowd28"))
 
     assert (done["typ"], done["sid"], done["sub"], done["nonce"]) == ("logout+jwt", True, True, False)
     assert done["event"] == ["http://schemas.openid.net/event/backchannel-logout"]

@@ -61,8 +61,15 @@ class Page(HTMLParser):
 class Person:
     """One browser in the hands of one person."""
 
-    def __init__(self, issuer: str, login: str, password: str = PASSWORD, language: str = "en") -> None:
-        self.issuer, self.login, self.password = issuer, login, password
+    def __init__(
+        self,
+        issuer: str,
+        login: str,
+        password: str = PASSWORD,
+        language: str = "en",
+        totp_secret: str = TOTP_SECRET,
+    ) -> None:
+        self.issuer, self.login, self.password, self.totp_secret = issuer, login, password, totp_secret
         self.browser = requests.Session()
         self.browser.headers["Accept-Language"] = language
         self.verifier = secrets.token_urlsafe(40)
@@ -72,7 +79,7 @@ class Person:
         """Return the code of now; every further one is a step later, as a phone would show it (drift 1 allows it once)."""
         at = datetime.now(UTC).timestamp() + 30 * min(self.steps_taken, 1)
         self.steps_taken += 1
-        return pyotp.TOTP(TOTP_SECRET).at(int(at))
+        return pyotp.TOTP(self.totp_secret).at(int(at))
 
     def request(
         self, client: str = "test-web", redirect: str = "http://127.0.0.1:9900/callback", **more: str
@@ -129,6 +136,14 @@ class Person:
             else:
                 return result
         return result
+
+    def let_in(self, address: str, user_code: str) -> None:
+        """Type a device's code at the address that it shows, and say yes."""
+        page = self.go_on(self.open(address), stop_at="user_code")
+        assert isinstance(page, Page)
+        asked = self.submit(page, "user_code", user_code=user_code)
+        assert isinstance(asked, Page)
+        assert isinstance(self.submit(asked, "consent", decision="let_in"), Page)
 
     def tokens(
         self,
