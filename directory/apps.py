@@ -1,4 +1,4 @@
-"""The Django application `directory`. It has no tables: what a directory says is never copied here."""
+"""The Django application `directory`. Its tables hold what was read of the directories, never anything of a password."""
 
 from django.apps import AppConfig
 
@@ -8,3 +8,4 @@ class DirectoryConfig(AppConfig):
 
     name = "directory"
     label = "directory"
+    default_auto_field = "django.db.models.BigAutoField"
