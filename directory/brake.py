@@ -22,7 +22,9 @@ class Brake:
     floor: int = 5  # so many may always go, however small the directory: real days have so many leavers
     explicit_share: float = 0.02
     inferred_share: float = 0.05
-    office_people_min: int = 20  # smaller offices are counted in the whole only: one leaver is a twentieth of them
+    office_people_min: int = (
+        20  # smaller offices are counted in the whole only: one leaver is a twentieth of them
+    )
     window: timedelta = timedelta(minutes=10)
 
     def __post_init__(self) -> None:
@@ -42,6 +44,9 @@ class Brake:
         """Return how many of so many people may go in one window."""
         share = self.inferred_share if is_inferred else self.explicit_share
         return max(self.floor, int(people * share))
+
+
+DEFAULT_BRAKE = Brake()
 
 
 @dataclass(frozen=True, slots=True)

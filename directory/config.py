@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from urllib.parse import urlsplit
 
+from directory.brake import DEFAULT_BRAKE, Brake
+
 DEFAULT_PORTS = {"ldap": 389, "ldaps": 636}
 # Whatever people and groups may stand below.
 DEFAULT_UNIT_FILTER = (
@@ -153,6 +155,7 @@ class Source:
     password_end_rules: tuple[TimeRule, ...] = DEFAULT_PASSWORD_END_RULES
     must_change: tuple[tuple[str, str], ...] = DEFAULT_MUST_CHANGE
     rule_attributes: tuple[str, ...] = ("employeeType", "departmentNumber")
+    brake: Brake = DEFAULT_BRAKE
     decoy_dn: str = ""
     budget_seconds: float = 3.0  # for one question, whatever number of servers
     connect_seconds: float = 1.0  # for the TCP connection to one address

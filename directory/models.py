@@ -30,6 +30,7 @@ class SourceState(models.Model):
     refusal = models.TextField(blank=True, default="")
     refused_people = models.PositiveIntegerField(default=0)
     refused_base = models.CharField(max_length=64, blank=True, default="")
+    accepted_people = models.PositiveIntegerField(null=True)  # an administrator said that it may cost so many
     refused_at = models.DateTimeField(null=True)
     trouble = models.TextField(blank=True, default="")  # what the directory or we could not do, in a sentence
     trouble_at = models.DateTimeField(null=True)
@@ -53,7 +54,9 @@ class Entry(models.Model):
     rdn = models.TextField()  # all of the DN where the parent is not known
     rdn_key = models.CharField(max_length=32)
     digest = models.BinaryField()
-    name = models.CharField(max_length=256, blank=True, default="")  # a person's login, folded; a group's name
+    name = models.CharField(
+        max_length=256, blank=True, default=""
+    )  # a person's login, folded; a group's name
     acts = models.BooleanField(default=False)  # the directory lets this person act, as far as the entry says
     ends_at = models.DateTimeField(null=True)  # from then on it does not
     office = models.CharField(max_length=16, blank=True, default="")
@@ -72,7 +75,9 @@ class Entry(models.Model):
             models.Index(fields=["source", "name"], condition=~Q(name=""), name="entry_by_own_name"),
             models.Index(fields=["source"], condition=Q(kind="group"), name="entry_groups"),
             models.Index(fields=["gone_at"], condition=Q(gone_at__isnull=False), name="entry_by_gone"),
-            models.Index(fields=["ends_at"], condition=Q(acts=True, ends_at__isnull=False), name="entry_by_end"),
+            models.Index(
+                fields=["ends_at"], condition=Q(acts=True, ends_at__isnull=False), name="entry_by_end"
+            ),
         ]
 
     def __str__(self) -> str:

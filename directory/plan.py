@@ -86,7 +86,6 @@ class Plan:
     waiting: tuple[Waiting, ...] = ()
     released: tuple[str, ...] = ()
     moved_units: tuple[str, ...] = ()
-    doubted: tuple[str, ...] = ()  # groups and units that are missing, too many to be believed
 
     def sizes(self) -> dict[str, int]:
         """Return how many of each thing, for people and metrics."""
@@ -100,7 +99,6 @@ class Plan:
             "held": len(self.waiting),
             "released": len(self.released),
             "moved_units": len(self.moved_units),
-            "doubted": len(self.doubted),
         }
 
 
@@ -208,6 +206,8 @@ def _group_or_unit(draft: _Draft, before: Known | None, entry: Told) -> None:
         _leave(draft, before, is_inferred=False)
         return
     draft.rows.append(entry)
+    if before is not None and before.held is not None:
+        draft.released.append(entry.entry_id)
     if before is not None and (before.parent, before.rdn) != (entry.parent, entry.rdn):
         draft.moved_units.append(entry.entry_id)
 
@@ -215,23 +215,16 @@ def _group_or_unit(draft: _Draft, before: Known | None, entry: Told) -> None:
 def _leave(draft: _Draft, before: Known | None, *, is_inferred: bool) -> None:
     if before is None or before.is_gone or (is_inferred and before.is_kept):
         return
-    if before.kind is not Kind.PERSON:
-        if is_inferred:
-            removal = Removal(before.entry_id, GROUPS, is_inferred=True)
-            draft.removals[before.entry_id] = (Wait.LEAVE, removal)
-        else:
-            draft.dropped.append(before.entry_id)
-    elif before.held is Wait.JOIN:
-        draft.released.append(before.entry_id)
-        draft.removals[before.entry_id] = (
-            Wait.LEAVE,
-            Removal(before.entry_id, before.office, is_inferred=is_inferred),
-        )
+    if before.kind is not Kind.PERSON and not is_inferred:
+        draft.dropped.append(before.entry_id)
+        if before.held is not None:
+            draft.released.append(before.entry_id)
     elif before.held is not Wait.LEAVE:
-        draft.removals[before.entry_id] = (
-            Wait.LEAVE,
-            Removal(before.entry_id, before.office, is_inferred=is_inferred),
-        )
+        office = before.office if before.kind is Kind.PERSON else GROUPS
+        removal = Removal(before.entry_id, office, is_inferred=is_inferred)
+        draft.removals[before.entry_id] = (Wait.LEAVE, removal)
+        if before.held is not None:
+            draft.released.append(before.entry_id)
 
 
 def _braked(rules: Brake, draft: _Draft, pressure: Pressure) -> Plan:
@@ -250,17 +243,14 @@ def _braked(rules: Brake, draft: _Draft, pressure: Pressure) -> Plan:
         happening = Happening.LEFT if wait is Wait.LEAVE else Happening.DISABLED
         ends.append(Intended(happening, removal.entry_id, removal.is_inferred))
     held = [Waiting(draft.removals[one.removal.entry_id][0], one) for one in verdict.held]
-    people = [one for one in held if one.holding.removal.office != GROUPS]
-    doubted = [one.holding.removal.entry_id for one in held if one.holding.removal.office == GROUPS]
-    held_ids = {one.holding.removal.entry_id for one in people}
+    held_ids = {one.holding.removal.entry_id for one in held}
     return Plan(
         rows=tuple(draft.rows),
         leavers=tuple(leavers),
         dropped=tuple(draft.dropped),
         events=(*ends, *draft.events),
         removed=tuple(removed),
-        waiting=(*people, *draft.joins),
-        released=tuple(entry_id for entry_id in draft.released if entry_id not in held_ids),
+        waiting=(*held, *draft.joins),
+        released=tuple(one for one in draft.released if one not in held_ids),
         moved_units=tuple(draft.moved_units),
-        doubted=tuple(doubted),
     )

@@ -30,7 +30,9 @@ from directory.plan import Intended, Known, Told, Wait, Waiting
 
 AT_ONCE = 500  # values in one statement: SQLite takes some thousands
 COPY_FROM = 200  # rows from which COPY is worth its round trips
-KEPT_FOR = timedelta(days=30)  # how long somebody who left can be restored, and is kept from inference after that
+KEPT_FOR = timedelta(
+    days=30
+)  # how long somebody who left can be restored, and is kept from inference after that
 Item = TypeVar("Item")
 
 
@@ -85,7 +87,19 @@ def note(source: str, **changes: Any) -> None:  # Any: what columns hold
 
 # -- entries ---------------------------------------------------------------------------------------------------
 
-_KNOWN = ("pk", "entry_id", "kind", "parent_id", "rdn", "digest", "name", "acts", "office", "gone_at", "kept_at")
+_KNOWN = (
+    "pk",
+    "entry_id",
+    "kind",
+    "parent_id",
+    "rdn",
+    "digest",
+    "name",
+    "acts",
+    "office",
+    "gone_at",
+    "kept_at",
+)
 
 
 def known(source: str, entry_ids: Iterable[str]) -> dict[str, Known]:
@@ -128,10 +142,8 @@ def holders(source: str, names: Collection[str]) -> dict[str, str]:
     for chunk in chunks(sorted(names)):
         waiting = Held.objects.filter(source=source, wait=Wait.JOIN).values("entry_id")
         rows = Entry.objects.filter(source=source, name__in=chunk, kind=Kind.PERSON, gone_at=None)
-        for name, entry_id in (
-            rows.exclude(entry_id__in=waiting).order_by("-pk").values_list("name", "entry_id")
-        ):
-            found[name] = entry_id
+        rows = rows.exclude(entry_id__in=waiting).order_by("-pk")
+        found |= dict(rows.values_list("name", "entry_id"))
     return found
 
 
@@ -180,13 +192,15 @@ def _row(source: str, one: Told) -> tuple[Any, ...]:  # Any: what columns hold
     )  # fmt: skip
 
 
-def insert(table: str, columns: Sequence[str], rows: Iterable[tuple[Any, ...]]) -> None:  # Any: columns' values
+def insert(
+    table: str, columns: Sequence[str], rows: Iterable[tuple[Any, ...]]
+) -> None:  # Any: columns' values
     """Insert rows: by COPY on PostgreSQL when they are many."""
     names = ", ".join(columns)
     for chunk in chunks(rows, 20_000):
         with connection.cursor() as cursor:
             if connection.vendor == "postgresql" and len(chunk) >= COPY_FROM:
-                with cursor.copy(f"COPY {table} ({names}) FROM STDIN") as copy:  # type: ignore[attr-defined]
+                with cursor.copy(f"COPY {table} ({names}) FROM STDIN") as copy:
                     for row in chunk:
                         copy.write_row(row)
             else:
@@ -347,9 +361,7 @@ def write_edges(
     insert("directory_edge", ("group_id", "member_id", "given"), added)
 
 
-def write_unresolved(
-    added: Sequence[tuple[int, bytes, int]], removed: Collection[tuple[int, int]]
-) -> None:
+def write_unresolved(added: Sequence[tuple[int, bytes, int]], removed: Collection[tuple[int, int]]) -> None:
     """Write names that are nobody's: (group, key, number) added, (group, number) removed."""
     if removed:
         with connection.cursor() as cursor:
@@ -559,3 +571,170 @@ def note_removals(
         ],
         batch_size=AT_ONCE,
     )
+
+
+def no_pressure() -> Pressure:
+    """Return the brakes of a batch that removes nobody."""
+    return Pressure({})
+
+
+# -- what waits --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class HeldRow:
+    """A removal that waits, as it is stored."""
+
+    wait: Wait
+    removal: Removal
+    scope: str
+    reason: str
+    seen_at: datetime
+
+
+def waiting(source: str) -> list[HeldRow]:
+    """Return the removals that wait for an administrator, oldest first."""
+    rows = Held.objects.filter(source=source).exclude(wait=Wait.JOIN).order_by("pk")
+    return [
+        HeldRow(Wait(row.wait), Removal(row.entry_id, row.office, row.is_inferred), row.scope, row.reason, row.seen_at)
+        for row in rows
+    ]  # fmt: skip
+
+
+def oldest(rows: Sequence[HeldRow], now: datetime) -> datetime:
+    """Return when the first of those that wait was said."""
+    return min((row.seen_at for row in rows), default=now)
+
+
+def waiting_for_names(source: str) -> dict[str, str]:
+    """Return who waits for a login name that somebody else has: id -> name, oldest first."""
+    ids = list(
+        Held.objects.filter(source=source, wait=Wait.JOIN).order_by("pk").values_list("entry_id", flat=True)
+    )
+    if not ids:
+        return {}
+    called: dict[str, str] = {}
+    for chunk in chunks(ids):
+        rows = Entry.objects.filter(source=source, entry_id__in=chunk, gone_at=None)
+        called |= dict(rows.values_list("entry_id", "name"))
+    return {entry_id: called[entry_id] for entry_id in ids if entry_id in called}
+
+
+def refused_people(source: str) -> int:
+    """Return how many people the last reading would have cost that was not believed."""
+    return SourceState.objects.filter(source=source).values_list("refused_people", flat=True).first() or 0
+
+
+def accepted_people(source: str) -> int | None:
+    """Return how many people an administrator said a strange reading may cost."""
+    return SourceState.objects.filter(source=source).values_list("accepted_people", flat=True).first()
+
+
+def accept_refused(source: str) -> None:
+    """Let the next reading pass that costs no more people than the refused one; its brakes stay."""
+    SourceState.objects.filter(source=source).update(accepted_people=F("refused_people"))
+
+
+# -- people who come back, and who are looked at again ------------------------------------------------------------
+
+
+def restorable(source: str, who: Collection[str], since: datetime) -> list[str]:
+    """Return the ids of people who left after an instant, by folded login name or id; all of them for nobody."""
+    rows = Entry.objects.filter(source=source, gone_at__gt=since).exclude(attributes="{}")
+    if who:
+        rows = rows.filter(entry_id__in=who) | rows.filter(name__in=[one.casefold() for one in who])
+    return list(rows.order_by("-gone_at", "pk").values_list("entry_id", flat=True))
+
+
+def bring_back(source: str, entry_ids: Collection[str], now: datetime) -> None:
+    """Make people of tombstones; absence concludes nothing about them from now on."""
+    for chunk in chunks(entry_ids):
+        Entry.objects.filter(source=source, entry_id__in=chunk).update(gone_at=None, kept_at=now)
+
+
+def called(source: str, name: str) -> list[str]:
+    """Return the ids of the people of a folded login name, tombstones included."""
+    rows = Entry.objects.filter(source=source, name=name, kind=Kind.PERSON)
+    return list(rows.order_by("pk").values_list("entry_id", flat=True))
+
+
+def as_told(source: str, entry_ids: Collection[str]) -> list[Told]:
+    """Return people as if they were read just now, unchanged."""
+    found: list[Told] = []
+    for chunk in chunks(entry_ids):
+        rows = Entry.objects.filter(source=source, entry_id__in=chunk).order_by("pk")
+        found += [
+            Told(
+                row.pk, row.entry_id, Kind(row.kind), row.parent_id, row.rdn, row.rdn_key, bytes(row.digest),
+                row.name, row.acts, row.ends_at, row.office, row.attributes.encode("utf-8"),
+            )
+            for row in rows
+        ]  # fmt: skip
+    return found
+
+
+def stop_acting(source: str, entry_ids: Collection[str]) -> None:
+    """Say that these people may not act any more, as far as the directory goes."""
+    for chunk in chunks(entry_ids):
+        Entry.objects.filter(source=source, entry_id__in=chunk).update(acts=False)
+
+
+def set_office(pk: int, office: str) -> None:
+    """Store another office of a person."""
+    Entry.objects.filter(pk=pk).update(office=office)
+
+
+@dataclass(frozen=True, slots=True)
+class RecheckRow:
+    """A unit below which people are to be looked at again, from beyond a row on."""
+
+    pk: int
+    unit: int
+    after: int
+
+
+def has_rechecks(source: str) -> bool:
+    """Say whether people are to be looked at again."""
+    return Recheck.objects.filter(source=source).exists()
+
+
+def next_recheck(source: str) -> RecheckRow | None:
+    """Return the oldest unit below which people are to be looked at again."""
+    row = Recheck.objects.filter(source=source).order_by("pk").first()
+    return RecheckRow(row.pk, row.unit_id, row.after_id) if row else None
+
+
+def add_rechecks(source: str, units_: Collection[int]) -> None:
+    """Let the people below units be looked at again, from the first one on."""
+    if units_:
+        Recheck.objects.bulk_create(
+            [Recheck(source=source, unit_id=unit) for unit in units_],
+            update_conflicts=True,
+            unique_fields=["source", "unit_id"],
+            update_fields=["after_id"],
+        )
+
+
+def note_recheck(row: RecheckRow, after: int | None) -> None:
+    """Note how far that is; None when it is done."""
+    if after is None:
+        Recheck.objects.filter(pk=row.pk).delete()
+    else:
+        Recheck.objects.filter(pk=row.pk).update(after_id=after)
+
+
+def below_of(groups: Collection[int]) -> set[int]:
+    """Return the groups below groups."""
+    found: set[int] = set()
+    for chunk in chunks(groups):
+        found |= set(Above.objects.filter(above_id__in=chunk).values_list("group_id", flat=True))
+    return found
+
+
+def purge(now: datetime) -> int:
+    """Empty what is known of people who left more than thirty days ago; their tombstones stay. Idempotent."""
+    since = now - KEPT_FOR
+    Entry.objects.filter(kept_at__lt=since).update(kept_at=None)
+    RemovalRow.objects.filter(applied_at__lt=now - 3 * KEPT_FOR).delete()
+    old = Entry.objects.filter(gone_at__lt=since).exclude(attributes="{}")
+    return old.update(attributes="{}", rdn="", rdn_key="", name="", digest=b"")

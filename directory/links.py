@@ -1,0 +1,110 @@
+"""Links of groups: names resolved to rows when they are read, and the sets of groups above groups."""
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from directory import groups, names, store
+from directory.tree import Tree
+
+
+@dataclass(slots=True)
+class Links:
+    """What changes of links: (group, member, number) and (group, key, number), see the models."""
+
+    added: list[tuple[int, int, int]] = field(default_factory=list)
+    removed: set[tuple[int, int]] = field(default_factory=set)
+    renamed: list[tuple[int, int, int]] = field(default_factory=list)
+    unresolved: list[tuple[int, bytes, int]] = field(default_factory=list)
+    settled: set[tuple[int, int]] = field(default_factory=set)
+
+    @property
+    def count(self) -> int:
+        """Return how many links are other ones."""
+        return len(self.added) + len(self.removed)
+
+    def members(self) -> set[int]:
+        """Return who was linked or unlinked."""
+        return {member for _, member, _ in self.added} | {member for _, member in self.removed}
+
+
+def compare(
+    links: Links,
+    group: int,
+    members: Collection[bytes],
+    stored: Mapping[int, int],
+    unresolved: Collection[int],
+    tree: Tree,
+    *,
+    resolve_all: bool,
+) -> None:
+    """Add to `links` what differs between a group as it was read and as it is stored.
+
+    A name that was there before is not looked up again unless `resolve_all`: of 20,000 members, those are looked up
+    that are new.
+    """
+    by_number = {} if resolve_all else {number: member for member, number in stored.items() if number}
+    wanted: dict[int, int] = {}
+    open_names: dict[int, bytes] = {}
+    for name in members:
+        number = names.given(name)
+        member = by_number.get(number)
+        if member is None:
+            if not resolve_all and number in unresolved:
+                open_names[number] = b""
+                continue
+            try:
+                member = tree.find(name)
+            except ValueError:
+                continue  # no name at all: nobody can have it
+            if member is None:
+                open_names[number] = names.key(name)
+                continue
+        wanted[member] = number
+    for member, number in wanted.items():
+        if member not in stored:
+            links.added.append((group, member, number))
+        elif stored[member] != number:
+            links.renamed.append((group, member, number))
+    links.removed.update((group, member) for member in stored.keys() - wanted.keys())
+    links.unresolved += [
+        (group, key, number) for number, key in open_names.items() if number not in unresolved
+    ]
+    links.settled.update((group, number) for number in unresolved if number not in open_names)
+
+
+def settle(links: Links, arrived: Mapping[bytes, int]) -> None:
+    """Link those whose names groups were waiting for, by the keys of names that are somebody's now."""
+    taken = store.take_unresolved(arrived)
+    have = store.edges_of({group for group, _, _ in taken})
+    known = {(group, member) for group, member, _ in links.added}
+    for group, member, number in taken:
+        # What was settled was looked up just now, or is no member any more.
+        if (group, number) in links.settled or (group, member) in known:
+            continue
+        if member not in have[group]:
+            known.add((group, member))
+            links.added.append((group, member, number))
+
+
+def unlink(links: Links, gone_groups: Collection[int]) -> None:
+    """Add to `links` what ends with groups that are gone: their members, and that they are members."""
+    for group, stored in store.edges_of(gone_groups).items():
+        links.removed.update((group, member) for member in stored)
+    for member, above in store.groups_of(gone_groups).items():
+        links.removed.update((group, member) for group in above)
+
+
+def write(links: Links) -> None:
+    """Store links."""
+    store.write_edges(links.added, links.removed, links.renamed)
+    store.write_unresolved(links.unresolved, links.settled)
+
+
+def write_closure(
+    source: str, added: Iterable[tuple[int, int]], removed: Iterable[tuple[int, int]]
+) -> set[int]:
+    """Store what links between groups changed, (below, above), after `write`; return whose set is another one."""
+    added, removed = list(added), list(removed)
+    if not added and not removed:
+        return set()
+    return store.write_above(groups.changed_closure(store.nested(source), added, removed))
