@@ -17,7 +17,16 @@ from directory.entries import RawEntry, wanted_group_attributes, wanted_person_a
 DIGEST_BYTES = 16
 # Raised when what is stored changes its form: everything is then read as new.
 VERSION = b"1"
-_MEANING = frozenset({"attributes", "rule_attributes", "must_change", "entry_id_attribute", "entry_id_form", "member_attribute"})
+_MEANING = frozenset(
+    {
+        "attributes",
+        "rule_attributes",
+        "must_change",
+        "entry_id_attribute",
+        "entry_id_form",
+        "member_attribute",
+    }
+)
 
 
 class Mapped:

@@ -71,12 +71,30 @@ class Directory:
     def unit(self, entry_id: str, name: str, parent: str = "base") -> None:
         self.put(entry_id, Kind.UNIT, f"ou={name}", parent)
 
-    def person(self, entry_id: str, parent: str = "base", login: str = "", status: str = "active", **more: list[str]) -> None:
+    def person(
+        self, entry_id: str, parent: str = "base", login: str = "", status: str = "active", **more: list[str]
+    ) -> None:
         login = login or entry_id
-        self.put(entry_id, Kind.PERSON, f"uid={login}", parent, uid=[login], cn=[login.title()], orgaccountstatus=[status], **more)
+        self.put(
+            entry_id,
+            Kind.PERSON,
+            f"uid={login}",
+            parent,
+            uid=[login],
+            cn=[login.title()],
+            orgaccountstatus=[status],
+            **more,
+        )
 
     def group(self, entry_id: str, *members: str) -> None:
-        self.put(entry_id, Kind.GROUP, f"cn={entry_id}", "base", cn=[entry_id], member=[self.dn(one) for one in members])
+        self.put(
+            entry_id,
+            Kind.GROUP,
+            f"cn={entry_id}",
+            "base",
+            cn=[entry_id],
+            member=[self.dn(one) for one in members],
+        )
 
     def change(self, entry_id: str, **attributes: list[str]) -> None:
         self.entries[entry_id].attributes.update(attributes)
@@ -126,7 +144,9 @@ class Directory:
 
     def seen(self, entry_id: str) -> Seen:
         entry = self.entries[entry_id]
-        attributes = {name: tuple(one.encode() for one in values) for name, values in entry.attributes.items()}
+        attributes = {
+            name: tuple(one.encode() for one in values) for name, values in entry.attributes.items()
+        }
         raw = RawEntry(self.dn(entry_id).encode(), {**attributes, "entryuuid": (entry_id.encode(),)})
         return Seen(entry_id, entry.kind, raw)
 
@@ -189,7 +209,6 @@ class Service:
                 self.acting.pop(event.entry_id, None)
             else:
                 self.acting[event.entry_id] = frozenset(group.entry_uuid for group in event.person.groups)
-
 
     def know_units(self, source: str, units) -> None:
         self.units = dict(units)
@@ -255,5 +274,3 @@ class Bridge:
 
 def dn_of(rows: dict[int, models.Entry], row: models.Entry) -> str:
     return row.rdn if row.parent_id is None else f"{row.rdn},{dn_of(rows, rows[row.parent_id])}"
-
-

@@ -1,5 +1,7 @@
 """From readings to rows and events: what happens, what must not, and that the way does not matter."""
 
+import contextlib
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -250,7 +252,9 @@ def test_renamed_group_is_told_to_its_people(bridge, directory):
 
 
 def test_member_before_its_entry_is_resolved_when_it_comes(bridge, directory):
-    directory.change("staff", member=[*directory.entries["staff"].attributes["member"], "uid=Late ,OU=gva,dc=example"])
+    directory.change(
+        "staff", member=[*directory.entries["staff"].attributes["member"], "uid=Late ,OU=gva,dc=example"]
+    )
     bridge.poll(directory)
 
     directory.person("late", "u-gva")
@@ -311,7 +315,7 @@ def test_renamed_unit_is_one_row_and_its_people_are_looked_at_again(bridge, dire
     assert len(bridge.service.heard) == 30
     assert bridge.state()["people"] == {"GENEVA": 30, "NIM": 30, "RAM": 3}
     again = bridge.full(directory)
-    assert again.is_empty
+    assert (again.told, again.links) == (0, 0)  # the group's names of them are others, and they the same
 
 
 def test_person_below_a_unit_that_was_renamed_in_the_same_breath(bridge, directory):
@@ -709,9 +713,8 @@ def step(directory: Directory, bridge: Bridge, what: tuple[str, ...]) -> None:
             read(lambda: bridge.full(directory))
         case ("break",):
             bridge.service.breaks = True
-            with pytest.raises(RuntimeError):
+            with contextlib.suppress(RuntimeError):
                 bridge.poll(directory)
-                raise RuntimeError
             bridge.service.breaks = False
         case ("recheck",):
             bridge.engine.recheck()
