@@ -53,6 +53,13 @@ DEFAULT_STATUS_RULES = (
 )
 
 
+class PasswordForm(StrEnum):
+    """How a directory wants to hear a new password."""
+
+    MODIFY_PASSWORD = "modify_password"  # noqa: S105 -- the extended operation of RFC 3062
+    UNICODE_PWD = "unicode_pwd"  # noqa: S105 -- Active Directory's attribute, over TLS only
+
+
 class TimeForm(StrEnum):
     """How a directory writes an instant."""
 
@@ -154,6 +161,10 @@ class Source:
     end_rules: tuple[TimeRule, ...] = DEFAULT_END_RULES
     password_end_rules: tuple[TimeRule, ...] = DEFAULT_PASSWORD_END_RULES
     must_change: tuple[tuple[str, str], ...] = DEFAULT_MUST_CHANGE
+    # The separate account that may set passwords and write what is owned here, and nothing else; "" = not at all.
+    writer_dn: str = ""
+    writer_password: str = field(default="", repr=False)
+    password_form: PasswordForm = PasswordForm.MODIFY_PASSWORD
     rule_attributes: tuple[str, ...] = ("employeeType", "departmentNumber")
     brake: Brake = DEFAULT_BRAKE
     decoy_dn: str = ""
@@ -171,6 +182,8 @@ class Source:
             # An empty name or password would turn the bind into an anonymous one (RFC 4513 §5.1.2).
             if not value.strip() or "\0" in value:
                 raise ValueError(f"Directory {self.name}: {what} must not be empty.")
+        if bool(self.writer_dn.strip()) != bool(self.writer_password.strip()):
+            raise ValueError(f"Directory {self.name}: writer_dn and writer_password come together.")
         if "{login}" not in self.user_filter:
             raise ValueError(f"Directory {self.name}: user_filter must contain {{login}}.")
         if not 0 < self.connect_seconds <= self.budget_seconds <= 30:

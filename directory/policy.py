@@ -79,6 +79,8 @@ class PolicyAnswer:
         return _PROBLEMS.get(self.error) if self.error is not None else None
 
 
+NO_STATE = PasswordState()
+NO_ANSWER = PolicyAnswer()
 _CHANGE_AFTER_RESET = 2
 _PROBLEMS = {
     3: PasswordProblem.NOT_ALLOWED,

@@ -11,15 +11,26 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TypeVar, assert_never
 
 from directory.budget import Budget
 from directory.channel import build_context
-from directory.config import Server, Source
+from directory.config import PasswordForm, Server, Source
 from directory.errors import DirectoryError, UnavailableReason
-from directory.wire import PASSING, SUCCESS, SearchAnswer, Wire
+from directory.policy import (
+    NO_STATE,
+    PasswordProblem,
+    PasswordState,
+    Refusal,
+    read_windows_problem,
+    read_windows_refusal,
+    write_change,
+    write_windows_password,
+)
+from directory.wire import PASSING, SUCCESS, Done, Modification, SearchAnswer, Wire
 
 logger = logging.getLogger(__name__)
 Answer = TypeVar("Answer")
@@ -29,13 +40,35 @@ COOLING_SECONDS = 30.0  # a server that gave no answer is asked last for so long
 # password there, no such entry, not a name, locked, not willing for this account. Everything else but success
 # is the server's own trouble and no judgement.
 REJECTIONS = frozenset({49, 48, 32, 34, 19, 53})
+REFERRAL, CONSTRAINT, NOT_ALLOWED = 10, 19, 50
+# Of a new password: the old one in the request was not right (53 is slapd's word for it).
+UNWILLING = 53
+WRONG_OLD = frozenset({49, UNWILLING})
+MODIFY_ADD, MODIFY_DELETE, MODIFY_REPLACE = "MODIFY_ADD", "MODIFY_DELETE", "MODIFY_REPLACE"
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What a directory thinks of a name and a password: why it refused them, or what it says of the password."""
+
+    refusal: Refusal | None
+    state: PasswordState = NO_STATE
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What became of a new password: nothing to say is a success."""
+
+    refusal: Refusal | None = None  # the old one was not taken
+    problem: PasswordProblem | None = None  # the new one was not taken
 
 
 class Purpose(StrEnum):
-    """What a connection is for; the two are never mixed."""
+    """What a connection is for; they are never mixed."""
 
     SEARCH = "search"  # bound as the service account
     JUDGE = "judge"  # bound as whoever's password was tried last
+    WRITE = "write"  # bound as the account that may set passwords
 
 
 class Gateway:
@@ -58,12 +91,39 @@ class Gateway:
             lambda wire, share: wire.search(base, condition, attributes, entries_max, share),
         )
 
-    def judge(self, dn: str, password: str, budget: Budget) -> bool:
-        """Try a person's password and say whether the directory took it; raises DirectoryError.
+    def judge(self, dn: str, password: str, budget: Budget) -> Judgement:
+        """Try a person's password and say what the directory thinks of it; raises DirectoryError.
 
         A judgement is never asked of a second server: each would count the wrong password.
         """
         return self._ask(Purpose.JUDGE, budget, lambda wire, share: _judge(wire, dn, password, share))
+
+    def change_password(self, dn: str, old: str, new: str, budget: Budget) -> Change:
+        """Set a new password for who knows the old one; raises DirectoryError.
+
+        As the person, so that the directory's own rules apply; where a password is too old to bind with, by the
+        account that may set passwords, with the old one in the request: it is still the directory that compares.
+        """
+        if self.source.password_form is PasswordForm.UNICODE_PWD:
+            return self._ask(
+                Purpose.WRITE, budget, lambda wire, share: _change_in_windows(wire, dn, old, new, share)
+            )
+        change = self._ask(Purpose.JUDGE, budget, lambda wire, share: _change_own(wire, dn, old, new, share))
+        if change.refusal in (Refusal.MUST_CHANGE, Refusal.EXPIRED) and self.source.writer_dn:
+            value = write_change(dn, old.encode("utf-8"), new.encode("utf-8"))
+            return self._ask(
+                Purpose.WRITE, budget, lambda wire, share: _changed(wire.set_password(value, share))
+            )
+        return change
+
+    def reset_password(self, dn: str, new: str, budget: Budget) -> Change:
+        """Set a password that must be changed at the next sign-in; raises DirectoryError."""
+        act = _reset_in_windows if self.source.password_form is PasswordForm.UNICODE_PWD else _reset
+        return self._ask(Purpose.WRITE, budget, lambda wire, share: act(wire, dn, new, share))
+
+    def modify(self, dn: str, changes: tuple[Modification, ...], budget: Budget) -> Done:
+        """Change an entry by the account that may write; raises DirectoryError."""
+        return self._ask(Purpose.WRITE, budget, lambda wire, share: _passing(wire.modify(dn, changes, share)))
 
     def close(self) -> None:
         """Close the kept connections."""
@@ -128,19 +188,31 @@ class Gateway:
             case Purpose.JUDGE:
                 return wire
             case Purpose.SEARCH:
-                try:
-                    code = wire.bind(self.source.bind_dn, self.source.bind_password.encode("utf-8"), budget)
-                except DirectoryError:
-                    wire.close()
-                    raise
-                if code != SUCCESS:
+                return self._bound(wire, self.source.bind_dn, self.source.bind_password, budget)
+            case Purpose.WRITE:
+                if not self.source.writer_dn:
                     wire.close()
                     raise DirectoryError(
-                        UnavailableReason.REFUSED, f"the service account's bind ended with result {code}"
+                        UnavailableReason.REFUSED,
+                        "no account that may write is configured",
+                        may_try_next=False,
                     )
-                return wire
+                return self._bound(wire, self.source.writer_dn, self.source.writer_password, budget)
             case _:
                 assert_never(purpose)
+
+    def _bound(self, wire: Wire, dn: str, password: str, budget: Budget) -> Wire:
+        try:
+            code = wire.bind(dn, password.encode("utf-8"), budget).code
+        except DirectoryError:
+            wire.close()
+            raise
+        if code != SUCCESS:
+            wire.close()
+            raise DirectoryError(
+                UnavailableReason.REFUSED, f"the bind of {dn.partition(',')[0]} ended with result {code}"
+            )
+        return wire
 
     def in_order(self) -> list[Server]:
         """Return the servers as configured, those that lately gave no answer last."""
@@ -193,12 +265,92 @@ class Gateway:
             ) from None
 
 
-def _judge(wire: Wire, dn: str, password: str, budget: Budget) -> bool:
-    code = wire.bind(dn, password.encode("utf-8"), budget)
-    if code == SUCCESS:
-        return True
-    if code in REJECTIONS:
-        return False
+def _judge(wire: Wire, dn: str, password: str, budget: Budget) -> Judgement:
+    done = wire.bind(dn, password.encode("utf-8"), budget)
+    if done.code == SUCCESS:
+        return Judgement(None, done.policy.state)
+    if done.code in REJECTIONS:
+        refusal = done.policy.refusal
+        return Judgement(refusal if refusal is not Refusal.WRONG else read_windows_refusal(done.text))
     raise DirectoryError(
-        UnavailableReason.REFUSED, f"a person's bind ended with result {code}", may_try_next=code in PASSING
+        UnavailableReason.REFUSED,
+        f"a person's bind ended with result {done.code}",
+        may_try_next=done.code in PASSING,
     )
+
+
+def _change_own(wire: Wire, dn: str, old: str, new: str, budget: Budget) -> Change:
+    judged = _judge(wire, dn, old, budget)
+    if judged.refusal is not None:
+        return Change(judged.refusal)
+    done = wire.set_password(write_change(dn, old.encode("utf-8"), new.encode("utf-8")), budget)
+    if done.code == UNWILLING:
+        # A server that lets people write their passwords and not compare them; the bind has just compared it.
+        done = wire.set_password(write_change(dn, None, new.encode("utf-8")), budget)
+    return _changed(done)
+
+
+def _change_in_windows(wire: Wire, dn: str, old: str, new: str, budget: Budget) -> Change:
+    return _changed(
+        wire.modify(
+            dn,
+            (
+                Modification(MODIFY_DELETE, "unicodePwd", (write_windows_password(old),)),
+                Modification(MODIFY_ADD, "unicodePwd", (write_windows_password(new),)),
+            ),
+            budget,
+        )
+    )
+
+
+def _reset(wire: Wire, dn: str, new: str, budget: Budget) -> Change:
+    change = _changed(wire.set_password(write_change(dn, None, new.encode("utf-8")), budget))
+    if change == Change():
+        # slapd marks it by itself only when its root resets; without the mark a known password would stay good.
+        done = wire.modify(dn, (Modification(MODIFY_REPLACE, "pwdReset", (b"TRUE",)),), budget)
+        if done.code != SUCCESS:
+            raise DirectoryError(
+                UnavailableReason.REFUSED,
+                f"the password was set, and that it must be changed was not (result {done.code})",
+                may_try_next=False,
+            )
+    return change
+
+
+def _reset_in_windows(wire: Wire, dn: str, new: str, budget: Budget) -> Change:
+    return _changed(
+        wire.modify(
+            dn,
+            (
+                Modification(MODIFY_REPLACE, "unicodePwd", (write_windows_password(new),)),
+                Modification(MODIFY_REPLACE, "pwdLastSet", (b"0",)),
+            ),
+            budget,
+        )
+    )
+
+
+def _changed(done: Done) -> Change:
+    """Say what became of a new password: taken, refused for a reason, or the old one was wrong."""
+    if done.code == SUCCESS:
+        return Change()
+    _passing(done)
+    problem = done.policy.problem or read_windows_problem(done.text)
+    if problem is not None:
+        return Change(problem=problem)
+    if done.code in WRONG_OLD or done.text.strip().startswith("00000056"):
+        return Change(Refusal.WRONG)
+    if done.code == CONSTRAINT:
+        return Change(problem=PasswordProblem.POLICY)
+    if done.code == NOT_ALLOWED:
+        return Change(problem=PasswordProblem.NOT_ALLOWED)
+    raise DirectoryError(
+        UnavailableReason.REFUSED, f"a new password ended with result {done.code}", may_try_next=False
+    )
+
+
+def _passing(done: Done) -> Done:
+    """Raise for what another server may do better: busy, or a copy that may not be written (a referral)."""
+    if done.code in PASSING or done.code == REFERRAL:
+        raise DirectoryError(UnavailableReason.REFUSED, f"a write ended with result {done.code}")
+    return done

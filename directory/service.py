@@ -22,7 +22,8 @@ from directory.changes import Effects, Happening, PersonEvent
 from directory.config import Source
 from directory.entries import Group, Person
 from directory.errors import DirectoryError, UnavailableReason
-from directory.servers import Gateway
+from directory.policy import NO_STATE, PasswordProblem, PasswordState, Refusal
+from directory.servers import Change, Gateway
 from directory.standing import AccountStatus, Standing
 from directory.wire import is_sendable_password
 
@@ -31,13 +32,18 @@ __all__ = [
     "AccountStatus",
     "Ambiguous",
     "Budget",
+    "Changed",
     "Directory",
     "Effects",
     "Found",
     "Group",
     "Happening",
+    "NotTaken",
+    "PasswordProblem",
+    "PasswordState",
     "Person",
     "PersonEvent",
+    "Refusal",
     "Rejected",
     "Source",
     "Standing",
@@ -87,11 +93,31 @@ class Accepted:
     """The directory took the password; `person` was read afterwards, and may be DISABLED."""
 
     person: Person
+    password: PasswordState = NO_STATE
 
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """The directory did not take the password, or nobody may be tried with it."""
+    """The directory did not take the password, or nobody may be tried with it.
+
+    MUST_CHANGE and EXPIRED are said of right passwords only: `change_password` is what is left to do.
+    """
+
+    refusal: Refusal = Refusal.WRONG
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """The directory has the new password; `person` is as read before."""
+
+    person: Person
+
+
+@dataclass(frozen=True, slots=True)
+class NotTaken:
+    """The old password was right, and the directory does not want the new one."""
+
+    problem: PasswordProblem
 
 
 class Directory:
@@ -146,15 +172,54 @@ class Directory:
                 gateway.judge(_decoy_dn(gateway.source), password, whole)
                 return Rejected()  # also when the decoy's password was guessed: nobody is not somebody
             gateway = self._one(person.source)
-            if not gateway.judge(person.dn, password, whole):
-                return Rejected()
+            judged = gateway.judge(person.dn, password, whole)
+            if judged.refusal is not None:
+                return Rejected(judged.refusal)
             fresh = _read(gateway, person.entry_uuid, whole)
             # Between finding and trying, the name may have been given to somebody else: whose password was that?
             if fresh is None or entries.dn_key(fresh.dn) != entries.dn_key(person.dn):
                 return Rejected()
-            return Accepted(_with_groups(gateway, fresh, whole))
+            return Accepted(_with_groups(gateway, fresh, whole), judged.state)
         except DirectoryError as error:
             return Unavailable(error.reason)
+
+    def change_password(
+        self, person: Person | None, old: str, new: str, *, budget: Budget | None = None
+    ) -> Changed | NotTaken | Rejected | Unavailable:
+        """Set a new password for who knows the old one. None, for an unknown name, does the same work and is Rejected.
+
+        The directory compares, judges and stores; nothing is kept here. Spec: RFC 3062.
+        """
+        if not is_sendable_password(old):
+            return Rejected()
+        if not is_sendable_password(new):
+            return NotTaken(PasswordProblem.TOO_SIMPLE)
+        whole = budget or Budget.start(self._budget_seconds())
+        try:
+            if person is None:
+                gateway = next(self._all())
+                gateway.judge(_decoy_dn(gateway.source), old, whole)
+                return Rejected()
+            change = self._one(person.source).change_password(person.dn, old, new, whole)
+        except DirectoryError as error:
+            return Unavailable(error.reason)
+        if change.refusal is not None:
+            # Whatever it says of the old one, it did not take the new one: to the person that is one answer.
+            return Rejected()
+        return Changed(person) if change.problem is None else NotTaken(change.problem)
+
+    def reset_password(
+        self, person: Person, new: str, *, budget: Budget | None = None
+    ) -> Changed | NotTaken | Unavailable:
+        """Set a password that its person must change at the next sign-in, by the account that may do so."""
+        if not is_sendable_password(new):
+            return NotTaken(PasswordProblem.TOO_SIMPLE)
+        whole = budget or Budget.start(self._budget_seconds())
+        try:
+            change = self._one(person.source).reset_password(person.dn, new, whole)
+        except DirectoryError as error:
+            return Unavailable(error.reason)
+        return Changed(person) if change == Change() else NotTaken(change.problem or PasswordProblem.POLICY)
 
     def read(
         self, source: str, entry_uuid: str, *, with_groups: bool = True, budget: Budget | None = None
@@ -292,3 +357,17 @@ def read(
 ) -> Found | Unknown | Unavailable:
     """Read a person by immutable id; see Directory.read."""
     return installed().read(source, entry_uuid, with_groups=with_groups, budget=budget)
+
+
+def change_password(
+    person: Person | None, old: str, new: str, *, budget: Budget | None = None
+) -> Changed | NotTaken | Rejected | Unavailable:
+    """Set a new password for who knows the old one; see Directory.change_password."""
+    return installed().change_password(person, old, new, budget=budget)
+
+
+def reset_password(
+    person: Person, new: str, *, budget: Budget | None = None
+) -> Changed | NotTaken | Unavailable:
+    """Set a password that must be changed at once; see Directory.reset_password."""
+    return installed().reset_password(person, new, budget=budget)

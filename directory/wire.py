@@ -27,6 +27,7 @@ with warnings.catch_warnings():
         LDAPSessionTerminatedByServerError,
         LDAPStartTLSError,
     )
+    from ldap3.operation.modify import modify_operation
     from ldap3.operation.search import search_operation
     from ldap3.strategy.sync import SyncStrategy
     from pyasn1.error import PyAsn1Error
@@ -37,6 +38,7 @@ from directory.channel import Channel, dial
 from directory.config import Server, Source
 from directory.entries import RawEntry
 from directory.errors import DirectoryError, UnavailableReason
+from directory.policy import NO_ANSWER, PASSWORD_MODIFY, POLICY_CONTROL, PolicyAnswer, read_policy
 
 PASSWORD_MAX = 1024  # code points; no directory takes longer ones, and ten megabytes must not travel
 KEPT_IDLE_SECONDS = 60.0  # below the idle limits of common servers and firewalls
@@ -59,6 +61,24 @@ class SearchAnswer:
 
     entries: tuple[RawEntry, ...]
     is_cut: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """How an operation that is no search ended; `text` is the server's own, for operators and for its codes."""
+
+    code: int
+    text: str = ""
+    policy: PolicyAnswer = NO_ANSWER
+
+
+@dataclass(frozen=True, slots=True)
+class Modification:
+    """One change of one attribute: `act` is MODIFY_ADD, MODIFY_DELETE or MODIFY_REPLACE."""
+
+    act: str
+    attribute: str
+    values: tuple[bytes, ...]
 
 
 class VerifiedTls(ldap3.Tls):
@@ -186,8 +206,8 @@ class Wire:
             else:
                 self._start_tls()
 
-    def bind(self, dn: str, password: bytes, budget: Budget) -> int:
-        """Try a name with a password and return the result code; 0 alone is success. Raises DirectoryError."""
+    def bind(self, dn: str, password: bytes, budget: Budget) -> Done:
+        """Try a name with a password; code 0 alone is success. Raises DirectoryError."""
         if not dn.strip() or "\0" in dn or not password.strip() or b"\0" in password:
             raise ValueError("an empty name or password would bind as nobody")  # RFC 4513 §5.1.2
         if not self._channel.is_protected:
@@ -199,8 +219,8 @@ class Wire:
                 # and digits. Deviates: RFC 4511 §4.2 (SHOULD prepare), because what was set is what was typed.
                 self._ldap.user, self._ldap.password = dn, password
                 self._ldap.authentication = ldap3.SIMPLE
-                self._ldap.bind(read_server_info=False)
-                return self._result("bindResponse")
+                self._ldap.bind(read_server_info=False, controls=[(POLICY_CONTROL, False, None)])
+                return self._done("bindResponse")
         finally:
             self._ldap.user = self._ldap.password = self._ldap.request = None
 
@@ -271,6 +291,38 @@ class Wire:
         self._ldap.request = None
         return Stream(self._channel, number, silence_seconds)
 
+    def set_password(self, value: bytes, budget: Budget) -> Done:
+        """Send a password modify request, written by `policy.write_change`. Raises DirectoryError.
+
+        Spec: RFC 3062 §2.
+        """
+        if not self._channel.is_protected:
+            raise AssertionError("a password must not leave before the certificate was checked")
+        self._begin(budget)
+        try:
+            with self._faults():
+                self._ldap.extended(PASSWORD_MODIFY, value, [(POLICY_CONTROL, False, None)], no_encode=True)
+                return self._done("extendedResp")
+        finally:
+            self._ldap.request = self._ldap.response = None
+
+    def modify(self, dn: str, changes: Sequence[Modification], budget: Budget) -> Done:
+        """Change one entry. Raises DirectoryError."""
+        self._begin(budget)
+        try:
+            with self._faults():
+                wanted: dict[str, list[tuple[str, list[bytes]]]] = {}
+                for change in changes:
+                    wanted.setdefault(change.attribute, []).append((change.act, list(change.values)))
+                # Not ldap3's own modify(): our connections are made read-only, and this is the one exception.
+                number = self._ldap.send(
+                    "modifyRequest", modify_operation(dn, wanted, False, None, None, False)
+                )
+                self._ldap.post_send_single_response(number)
+                return self._done("modifyResponse")
+        finally:
+            self._ldap.request = self._ldap.response = None
+
     def is_fit(self) -> bool:
         """Say whether a kept connection may be used again."""
         now = time.monotonic()
@@ -295,6 +347,18 @@ class Wire:
         budget.left()
         self.used = time.monotonic()
         self._channel.begin(budget)
+
+    def _done(self, kind: str) -> Done:
+        code = self._result(kind)
+        text = self._ldap.result.get("message")
+        controls = self._ldap.result.get("controls")
+        control = controls.get(POLICY_CONTROL) if isinstance(controls, dict) else None
+        value = control.get("value") if isinstance(control, dict) else None
+        return Done(
+            code,
+            text if isinstance(text, str) else "",
+            read_policy(bytes(value)) if isinstance(value, bytes) else NO_ANSWER,
+        )
 
     def _result(self, kind: str) -> int:
         result = self._ldap.result

@@ -30,6 +30,8 @@ USERS = ("openldap", "nobody")
 PROGRAM_PATH = f"{os.environ.get('PATH', '')}:/usr/local/sbin:/usr/sbin:/sbin:/usr/libexec:/usr/lib/openldap"
 START_SECONDS = 10.0
 STOP_SECONDS = 5.0
+# What the writing account may change beside passwords: the marks that go with them, and what the service owns.
+WRITTEN = ("pwdReset", "pwdAccountLockedTime", "preferredLanguage", "telephoneNumber")
 DATA_BYTES_MAX = 256 * 1024 * 1024  # address space of the database, not disk: the file grows as it is filled
 # slapd allocates by the limit of open files; containers set it to a thousand million, which costs gigabytes.
 OPEN_FILES = 1024
@@ -71,6 +73,9 @@ class Server:
     provider: "Server | None" = None
     modules: tuple[str, ...] = ()
     more_configuration: str = ""
+    # The account that may set passwords and write what the service owns; with it comes a policy of passwords.
+    writer_dn: str = ""
+    writer_password: str = ""
     host: str = "127.0.0.1"
     log: str = (
         "0"  # slapd's -d: "stats" writes every operation, with names but without passwords, to the log file
@@ -286,7 +291,12 @@ class Server:
         limit = self.service_size_limit or "unlimited"
         modules = "".join(
             f"olcModuleLoad: {name}\n"
-            for name in ("back_mdb", *(["syncprov"] if self.session_log >= 0 else []), *self.modules)
+            for name in (
+                "back_mdb",
+                *(["syncprov"] if self.session_log >= 0 else []),
+                *(["ppolicy"] if self.writer_dn else []),
+                *self.modules,
+            )
         )
         return f"""\
 dn: cn=config
@@ -341,11 +351,11 @@ olcRootPW: {hash_password(self.admin_password)}
 olcDbDirectory: data
 olcDbMaxSize: {DATA_BYTES_MAX}
 olcDbIndex: objectClass,uid,mail,member,entryUUID,entryCSN eq
-olcAccess: {{0}}to attrs=userPassword by anonymous auth by * none
-olcAccess: {{1}}to * by dn.exact="{self.service_dn}" read by * none
+{self._access()}
 olcLimits: {{0}}dn.exact="{self.service_dn}" size={limit} time=unlimited
 {self._copying()}
 {self._telling()}
+{self._password_policy()}
 {self.more_configuration}
 """
 
@@ -370,6 +380,32 @@ olcLimits: {{0}}dn.exact="{self.service_dn}" size={limit} time=unlimited
             + (f"olcSpSessionlog: {self.session_log}\n" if self.session_log else "")
         )
 
+    def _access(self) -> str:
+        """Return who may do what: everybody may try a password, the service account reads, the writer sets."""
+        service, writer = f'dn.exact="{self.service_dn}"', f'dn.exact="{self.writer_dn}"'
+        if not self.writer_dn:
+            return (
+                "olcAccess: {0}to attrs=userPassword by anonymous auth by * none\n"
+                f"olcAccess: {{1}}to * by {service} read by * none"
+            )
+        return (
+            f"olcAccess: {{0}}to attrs=userPassword by {writer} write by self =xw by anonymous auth by * none\n"
+            f"olcAccess: {{1}}to attrs={','.join(WRITTEN)} by {writer} write by {service} read by * none\n"
+            # A modification needs to find its entry; nothing else of it is the writer's business.
+            f"olcAccess: {{2}}to attrs=entry by {writer} read by {service} read by self read by * none\n"
+            f"olcAccess: {{3}}to * by {service} read by * none"
+        )
+
+    def _password_policy(self) -> str:
+        """Return the overlay that judges new passwords, ages them, and remembers resets."""
+        if not self.writer_dn:
+            return ""
+        return (
+            "dn: olcOverlay=ppolicy,olcDatabase={1}mdb,cn=config\nobjectClass: olcOverlayConfig\n"
+            f"objectClass: olcPPolicyConfig\nolcOverlay: ppolicy\nolcPPolicyDefault: cn=default,{self.base_dn}\n"
+            "olcPPolicyHashCleartext: TRUE\n"
+        )
+
     def _first_entries(self) -> str:
         """Return the base entry, the service account and the units between them."""
         kind, _, value = self.base_dn.split(",")[0].partition("=")
@@ -392,6 +428,15 @@ olcLimits: {{0}}dn.exact="{self.service_dn}" size={limit} time=unlimited
             f"\ndn: {self.service_dn}\nobjectClass: organizationalRole\nobjectClass: simpleSecurityObject\n"
             f"cn: {name.partition('=')[2]}\nuserPassword: {hash_password(self.service_password)}\n"
         )
+        if self.writer_dn:
+            text += (
+                f"\ndn: {self.writer_dn}\nobjectClass: organizationalRole\nobjectClass: simpleSecurityObject\n"
+                f"cn: {self.writer_dn.partition(',')[0].partition('=')[2]}\n"
+                f"userPassword: {hash_password(self.writer_password)}\n"
+                f"\ndn: cn=default,{self.base_dn}\nobjectClass: organizationalRole\nobjectClass: pwdPolicy\n"
+                "cn: default\npwdAttribute: userPassword\npwdMustChange: TRUE\npwdCheckQuality: 1\npwdMinLength: 12\n"
+                "pwdInHistory: 3\npwdAllowUserChange: TRUE\npwdSafeModify: FALSE\n"
+            )
         return text
 
 
