@@ -1,10 +1,12 @@
 """Signing keys in a PKCS#11 token, on SoftHSM: made there, used there, and never seen outside (A21)."""
 
+import ctypes
 import json
 import logging
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +19,7 @@ from django.core.management import CommandError, call_command
 from pkcs11 import Attribute, ObjectClass
 
 from iam.checks import pkcs11_token
-from iam.oauth import hsm, keyring, pkcs11_device, state
+from iam.oauth import cryptoki, hsm, keyring, pkcs11_device, state
 from iam.oauth.models import SigningKey
 from iam.oauth.protocol import jose
 from iam.oauth.protocol.jose import Key, SigningUnavailable
@@ -64,7 +66,7 @@ def key_in_token(algorithm: str = "ES256") -> Key:
 
 def lose_connection() -> None:
     """Close the library under our feet, as a network token that was restarted does."""
-    pkcs11.lib(str(softhsm.MODULE)).finalize()
+    pkcs11_device._loaded(str(softhsm.MODULE)).threads.end()
 
 
 # -- signing ----------------------------------------------------------------------------------------------
@@ -91,13 +93,103 @@ def test_token_of_tokens_from_the_engine_is_believed(world, token):
     assert claims_of(access)["iss"] == state.DatabaseState().issuer
 
 
-def test_many_threads_share_the_one_session(token):
+def test_many_threads_share_a_few_sessions(token):
     key = key_in_token()
 
     with ThreadPoolExecutor(16) as pool:
         signed = list(pool.map(lambda number: key.sign("JWT", {"n": number}), range(400)))
 
     assert sorted(jose.verify(one, {"k": key}).claims["n"] for one in signed) == list(range(400))
+    device = hsm.configured_device()
+    assert 1 <= len(device._idle) <= pkcs11_device.SESSIONS_MAX
+    assert device._lent == 0
+
+
+def test_signature_does_not_wait_for_those_that_take_long(token):
+    """Before there were several sessions, one signature at a time kept all others of the process waiting."""
+    key, device = key_in_token(), hsm.configured_device()
+    taken = [borrowed(device) for _ in range(pkcs11_device.SESSIONS_MAX - 1)]
+
+    assert jose.verify(key.sign("JWT", {}), {"k": key})
+
+    for session in taken:
+        device._give_back(session, good=True)
+
+
+def test_threads_that_sign_at_once_do_so_in_sessions_of_their_own(token):
+    key, device = key_in_token(), hsm.configured_device()
+    all_at_once, names = threading.Barrier(pkcs11_device.SESSIONS_MAX), []
+
+    def sign(session: pkcs11_device._Session) -> bytes:
+        all_at_once.wait(5)  # fails unless as many work at the same moment
+        names.append(session.opened.handle)
+        return b""
+
+    with ThreadPoolExecutor(pkcs11_device.SESSIONS_MAX) as pool:
+        for _ in pool.map(lambda _: device._run(sign), range(pkcs11_device.SESSIONS_MAX)):
+            pass
+
+    assert len(set(names)) == pkcs11_device.SESSIONS_MAX
+    assert jose.verify(key.sign("JWT", {}), {"k": key})
+
+
+def borrowed(device: pkcs11_device.Device) -> pkcs11_device._Session:
+    return device._borrow(time.monotonic() + 1, fresh=False)
+
+
+def kill(session: pkcs11_device._Session) -> None:
+    """End a session behind its owner's back, as a token does that was reset."""
+    library = ctypes.CDLL(str(softhsm.MODULE))
+    assert library.C_CloseSession(ctypes.c_ulong(session.opened.handle)) == 0
+
+
+@pytest.mark.parametrize("killed", [1, 2, 4], ids=["one", "half", "all"])
+def test_sessions_that_were_killed_are_opened_again(token, killed):
+    key, device = key_in_token(), hsm.configured_device()
+    sessions = [borrowed(device) for _ in range(pkcs11_device.SESSIONS_MAX)]
+    for session in sessions:
+        session.keys[key.signer.reference.object] = session.opened.get_key(
+            object_class=ObjectClass.PRIVATE_KEY, label=key.signer.reference.object
+        )
+        device._give_back(session, good=True)
+    for session in sessions[-killed:]:
+        kill(session)
+
+    with ThreadPoolExecutor(8) as pool:
+        signed = list(pool.map(lambda number: key.sign("JWT", {"n": number}), range(40)))
+
+    assert sorted(jose.verify(one, {"k": key}).claims["n"] for one in signed) == list(range(40))
+    # The first connection made the key. Where a session is left, the login is; else all begins anew.
+    assert device._connection == (2 if killed < pkcs11_device.SESSIONS_MAX else 3)
+
+
+def test_connection_is_renewed_only_when_nobody_is_in_a_call(token):
+    key, device = key_in_token(), hsm.configured_device()
+    session = borrowed(device)
+    lose_connection()
+
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(key.sign, "JWT", {})
+        with pytest.raises(TimeoutError):
+            waiting.result(timeout=0.3)
+        device._give_back(session, good=False)
+
+        assert jose.verify(waiting.result(timeout=5), {"k": key})
+
+
+def test_library_that_knows_no_threads_is_used_by_one(token, monkeypatch):
+    key, device = key_in_token(), hsm.configured_device()
+    begin = cryptoki.Library.begin
+    monkeypatch.setattr(cryptoki.Library, "begin", lambda library: begin(library) and False)
+    lose_connection()
+    key.sign("JWT", {})
+    monkeypatch.setattr(pkcs11_device, "WAIT_SECONDS", 0.1)
+
+    session = borrowed(device)
+    with pytest.raises(SigningUnavailable, match="does not answer"):
+        key.sign("JWT", {})
+    device._give_back(session, good=True)
+    assert key.sign("JWT", {})
 
 
 def test_child_of_a_fork_makes_a_connection_of_its_own(token):
@@ -131,9 +223,9 @@ print("child", status)
 @pytest.mark.parametrize("algorithm", jose.ALGORITHMS)
 def test_a21_private_key_cannot_be_read_even_by_us(token, algorithm):
     reference, _ = hsm.configured_device().generate(algorithm)
-    library = pkcs11.lib(str(softhsm.MODULE))
-    library.reinitialize()
-    with library.get_token(token_label=token.label).open(user_pin=softhsm.PIN) as session:
+    library = pkcs11_device._loaded(str(softhsm.MODULE))
+    library.threads.begin()
+    with library.calls.get_token(token_label=token.label).open(user_pin=softhsm.PIN) as session:
         private = session.get_key(object_class=ObjectClass.PRIVATE_KEY, label=reference.object)
 
         assert private[Attribute.SENSITIVE] is True
@@ -247,6 +339,11 @@ def test_key_that_is_not_in_the_token_denies(token):
 
     with pytest.raises(SigningUnavailable, match="NoSuchKey"):
         signer.sign(b"x")
+    connection = hsm.configured_device()._connection
+    for _ in range(20):
+        with pytest.raises(SigningUnavailable, match="no such key a moment ago"):
+            signer.sign(b"x")
+    assert hsm.configured_device()._connection == connection  # the others were not disturbed
 
 
 @pytest.mark.parametrize(
@@ -267,10 +364,19 @@ def test_settings_that_lead_nowhere_deny_with_the_reason(token, settings, name, 
 
 
 def test_token_that_hangs_keeps_nobody_waiting_for_long(token, monkeypatch):
+    key, device = key_in_token(), hsm.configured_device()
     monkeypatch.setattr(pkcs11_device, "WAIT_SECONDS", 0.1)
-    key = key_in_token()
-    with hsm.configured_device()._lock, pytest.raises(SigningUnavailable, match="does not answer"):
-        key.sign("JWT", {})
+    hanging = [borrowed(device) for _ in range(pkcs11_device.SESSIONS_MAX)]
+
+    for _ in range(2):
+        begun = time.monotonic()
+        with pytest.raises(SigningUnavailable, match="does not answer"):
+            key.sign("JWT", {})
+        assert time.monotonic() - begun < 1
+
+    for session in hanging:
+        device._give_back(session, good=True)
+    assert jose.verify(key.sign("JWT", {}), {"k": key})
 
 
 def test_algorithm_that_the_token_does_not_know_is_refused_in_words(world, token):
