@@ -55,6 +55,7 @@ bench: ## figures beside this machine's raw limits
 	@deploy/bootstrap test
 	@$(MAKE) --no-print-directory messages
 	@$(PY) -m tests.bench
+	@$(PY) -m tests.bench.directory
 
 conformance: ## docs/conformance.md, from the catalogue of rules and the marks of the tests
 	@$(PY) -m tests.conformance

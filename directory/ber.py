@@ -118,11 +118,12 @@ def read_entry(body: bytes) -> RawEntry:
         if end != len(body):
             raise BERError("something follows the attributes of an entry")
         attributes: dict[str, tuple[bytes, ...]] = {}
+        names, count = _names, 0
         while at < end:
             length = body[at + 1]
-            if body[at] != SEQUENCE:
+            if body[at] != 0x30:
                 raise BERError("an attribute is no sequence")
-            if length < LONG_FORM:
+            if length < 0x80:
                 at += 2
                 close = at + length
                 if close > end:
@@ -130,26 +131,35 @@ def read_entry(body: bytes) -> RawEntry:
             else:
                 _, at, close = _header(body, at, end, SEQUENCE)
             length = body[at + 1]
-            if body[at] != OCTETS or length >= LONG_FORM:
+            if body[at] != 0x04 or length >= 0x80:
                 raise BERError("an attribute has no readable description")
-            at += 2 + length
-            name = body[at - length : at]
+            start = at + 2
+            at = start + length
+            name = body[start:at]
+            key = names.get(name) or _name(name)
+            count += 1
             length = body[at + 1]
-            if body[at] != SET:
+            if body[at] != 0x31:
                 raise BERError("the values of an attribute are no set")
-            if length < LONG_FORM:
-                at += 2
-                stop = at + length
-            else:
-                _, at, stop = _header(body, at, close, SET)
+            # One short value, as nearly all have, is taken at once.
+            if (
+                2 <= length < 0x80
+                and at + 2 + length == close
+                and body[at + 3] == length - 2
+                and body[at + 2] == 0x04
+            ):
+                attributes[key] = (body[at + 4 : close],)
+                at = close
+                continue
+            _, at, stop = _header(body, at, close, SET)
             if stop != close:
                 raise BERError("the values do not fill their attribute")
             values = []
             while at < close:
                 length = body[at + 1]
-                if body[at] != OCTETS:
+                if body[at] != 0x04:
                     raise BERError("a value is no string of bytes")
-                if length < LONG_FORM:
+                if length < 0x80:
                     at += 2
                     stop = at + length
                     if stop > close:
@@ -158,10 +168,9 @@ def read_entry(body: bytes) -> RawEntry:
                     _, at, stop = _header(body, at, close, OCTETS)
                 values.append(body[at:stop])
                 at = stop
-            key = _names.get(name) or _name(name)
-            if key in attributes:
-                raise BERError("an entry has one attribute twice")
             attributes[key] = tuple(values)
+        if count != len(attributes):
+            raise BERError("an entry has one attribute twice")
     except IndexError:
         raise BERError("an entry ends too early") from None
     return RawEntry(dn, attributes)

@@ -82,22 +82,22 @@ class Channel:
         del self._waiting[:size]
         return taken
 
-    def receive(self, budget: Budget) -> bytes:
-        """Return what has come, waiting for it if there is nothing; raises DirectoryError.
+    def receive(self, seconds: float) -> bytes:
+        """Return what has come, waiting up to `seconds` if there is nothing; raises DirectoryError.
 
-        For answers that are streamed: the budget is for this piece, and pieces are not counted.
+        For answers that are streamed: the time is for this piece, and pieces are not counted.
         """
         if self._waiting:
             taken = bytes(self._waiting)
             self._waiting.clear()
             return taken
-        self.budget, self.fault = budget, None
+        if self.plain.gettimeout() != seconds:  # to set it is a system call, and pieces are many
+            self.plain.settimeout(seconds)
+        self.fault = None
         try:
-            data = self._bounded(lambda: self.plain.recv(RECEIVE_BYTES))
+            data = self._named(lambda: self.plain.recv(RECEIVE_BYTES))
         except OSError:
-            raise self.fault or DirectoryError(
-                UnavailableReason.UNREACHABLE, "the connection broke"
-            ) from None
+            raise self.fault or DirectoryError(UnavailableReason.UNREACHABLE, "it broke") from None
         if not data:
             raise DirectoryError(
                 UnavailableReason.UNREACHABLE, "the server ended the connection", is_dead_connection=True
@@ -144,10 +144,17 @@ class Channel:
     def _bounded(self, act: Callable[[], Answer]) -> Answer:
         try:
             self.plain.settimeout(self.budget.left())
-            return act()
         except DirectoryError as fault:
             self.fault = self.fault or fault
             raise OSError("out of time") from fault
+        except OSError as error:
+            self._fail(UnavailableReason.UNREACHABLE, f"the connection broke: {error.strerror}")
+        return self._named(act)
+
+    def _named(self, act: Callable[[], Answer]) -> Answer:
+        """Do what may raise, and remember what it raised by our own reasons."""
+        try:
+            return act()
         except TimeoutError:
             self._fail(UnavailableReason.TIMEOUT, "no answer in time")
         except ssl.SSLEOFError:

@@ -60,6 +60,8 @@ class PagedReading:
                     break
                 elif message.operation != ber.SEARCH_REFERENCE:
                     raise ber.BERError("an operation that belongs to no search")
+            else:
+                raise DirectoryError(UnavailableReason.UNREACHABLE, "the reading broke off")
             raise_for_result(ber.read_result(message.body), has_cookie=False)
             controls = ber.read_controls(message.controls)
             if CONTROL not in controls:

@@ -155,7 +155,7 @@ class Stream:
                 if message.number != self._number:
                     self._refuse(message)
                 yield message
-            data = self._channel.receive(Budget.start(self._silence_seconds))
+            data = self._channel.receive(self._silence_seconds)
             try:
                 self._ready.extend(self._splitter.feed(data))
             except ber.BERError as error:

@@ -32,7 +32,6 @@ START_SECONDS = 10.0
 STOP_SECONDS = 5.0
 # What the writing account may change beside passwords: the marks that go with them, and what the service owns.
 WRITTEN = ("pwdReset", "pwdAccountLockedTime", "preferredLanguage", "telephoneNumber")
-DATA_BYTES_MAX = 256 * 1024 * 1024  # address space of the database, not disk: the file grows as it is filled
 # slapd allocates by the limit of open files; containers set it to a thousand million, which costs gigabytes.
 OPEN_FILES = 1024
 
@@ -72,6 +71,9 @@ class Server:
     session_log: int = 10_000
     provider: "Server | None" = None
     modules: tuple[str, ...] = ()
+    data_bytes_max: int = (
+        256 * 1024 * 1024
+    )  # address space of the database, not disk: the file grows as it is filled
     more_configuration: str = ""
     # The account that may set passwords and write what the service owns; with it comes a policy of passwords.
     writer_dn: str = ""
@@ -349,7 +351,7 @@ olcSuffix: {self.base_dn}
 olcRootDN: {self.admin_dn}
 olcRootPW: {hash_password(self.admin_password)}
 olcDbDirectory: data
-olcDbMaxSize: {DATA_BYTES_MAX}
+olcDbMaxSize: {self.data_bytes_max}
 olcDbIndex: objectClass,uid,mail,member,entryUUID,entryCSN eq
 {self._access()}
 olcLimits: {{0}}dn.exact="{self.service_dn}" size={limit} time=unlimited

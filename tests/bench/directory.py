@@ -1,0 +1,243 @@
+"""Measure the bridge to the directory beside OpenLDAP's own tools: `python -m tests.bench.directory --help`.
+
+The same server, the same filter, the same attributes, in the same run: read the ratios, not the seconds.
+A measure is a function in `MEASURES` that takes the place and returns rows.
+"""
+
+import argparse
+import contextlib
+import os
+import shutil
+import socket
+import ssl
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from deploy.demo import slapd, testca
+from directory import ber, kinds, service
+from directory.config import Source
+from directory.openldap import SyncReader
+from tests.bench import population
+
+ADMIN, ADMIN_PASSWORD = f"cn=admin,{population.BASE}", "admin-of-the-bench"
+SERVICE, SERVICE_PASSWORD = f"cn=sign-in,ou=services,{population.BASE}", "service-of-the-bench"
+REPEATS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A running server with its people."""
+
+    server: slapd.Server
+    source: Source
+    people: int
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One figure: seconds, and how many times that of the tool it stands beside (0 = beside nothing)."""
+
+    name: str
+    seconds: float
+    ratio: float = 0.0
+    at_most: str = ""  # what was asked for, in words
+
+
+@contextlib.contextmanager
+def running(people: int) -> Iterator[Place]:
+    """Start a server of so many people in a temporary folder."""
+    folder = Path(tempfile.mkdtemp(prefix="iam-bench-slapd-"))
+    folder.chmod(0o755)  # the server is another user
+    certificates = testca.make(folder / "ca")
+    ldif = population.write(folder / "people.ldif", people)
+    server = slapd.Server(
+        folder=folder / "slapd", port=slapd.free_port(), base_dn=population.BASE, admin_dn=ADMIN,
+        admin_password=ADMIN_PASSWORD, service_dn=SERVICE, service_password=SERVICE_PASSWORD, ldif_files=(ldif,),
+        certificate_file=certificates.certificate_file, key_file=certificates.key_file, ca_file=certificates.ca_file,
+        data_bytes_max=2 * 1024**3,
+    )  # fmt: skip
+    source = Source(
+        name="hq", urls=(server.url,), ca_file=str(server.ca_file), bind_dn=SERVICE, bind_password=SERVICE_PASSWORD,
+        base_dn=population.BASE,
+    )  # fmt: skip
+    try:
+        server.prepare()
+        server.start()
+        yield Place(server, source, people)
+    finally:
+        server.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+# -- reading ------------------------------------------------------------------------------------------------------
+
+
+def reading(place: Place) -> list[Row]:
+    """Read everything, beside `ldapsearch` with the same filter and attributes over the same TLS."""
+    _ldapsearch(place)  # not counted: the server's caches
+    tool = _median(lambda: _ldapsearch(place))
+    reader = SyncReader(place.source)
+    try:
+        ours = _median(lambda: _read(reader))
+    finally:
+        reader.close()
+    return [
+        Row("ldapsearch, the same attributes", tool),
+        Row("read alone", ours, ours / tool, "2 x ldapsearch"),
+    ]
+
+
+def _ldapsearch(place: Place) -> None:
+    subprocess.run(
+        ["ldapsearch", "-x", "-LLL", "-o", "ldif-wrap=no", "-E", "pr=1000/noprompt", "-H", place.server.url,
+         "-D", SERVICE, "-w", SERVICE_PASSWORD, "-b", population.BASE, kinds.build_whole_filter(place.source),
+         *kinds.wanted_attributes(place.source)],
+        stdout=subprocess.DEVNULL, check=True, env={**os.environ, "LDAPTLS_CACERT": str(place.server.ca_file)},
+    )  # fmt: skip
+
+
+def _read(reader: SyncReader) -> None:
+    reading = reader.full()
+    count = sum(1 for _ in reading)
+    assert count > 0
+    reading.ending()
+
+
+def polling(place: Place) -> list[Row]:
+    """Ask for the changes when there are none."""
+    reader = SyncReader(place.source)
+    try:
+        whole = reader.full()
+        for _ in whole:
+            pass
+        cookie = whole.ending().cookie
+
+        def poll() -> None:
+            answer = reader.poll(cookie)
+            assert not list(answer)
+            answer.ending()
+
+        return [Row("nothing changed, read alone", _median(poll, 100), at_most="5 ms with the transaction")]
+    finally:
+        reader.close()
+
+
+# -- signing in ------------------------------------------------------------------------------------------------------
+
+
+def binding(place: Place) -> list[Row]:
+    """Try right passwords, beside a raw TLS socket that sends the same bytes."""
+    directory = service.Directory([place.source])
+    gateway = directory._gateways["hq"]
+    numbers = iter(range(10**9))
+
+    def dn() -> str:
+        return population.person_dn(next(numbers) % place.people, place.people)
+
+    def kept() -> None:
+        assert gateway.judge(dn(), population.PASSWORD, service.Budget.start(3))
+
+    def new() -> None:
+        gateway.close()
+        kept()
+
+    try:
+        raw_new = _median(lambda: _raw_bind(place, dn()), 100)
+        ours_new = _median(new, 100)
+        with _raw_connection(place) as connection:
+            raw_kept = _median(lambda: _raw_bind_on(connection, dn()), 300)
+        ours_kept = _median(kept, 300)
+    finally:
+        directory.close()
+    return [
+        Row("raw bind, new TLS connection", raw_new),
+        Row("sign-in bind, new TLS connection", ours_new, ours_new / raw_new, "10 ms"),
+        Row("raw bind, kept TLS connection", raw_kept),
+        Row("sign-in bind, kept TLS connection", ours_kept, ours_kept / raw_kept, "2 ms"),
+    ]
+
+
+@contextlib.contextmanager
+def _raw_connection(place: Place) -> Iterator[ssl.SSLSocket]:
+    context = ssl.create_default_context(cafile=str(place.server.ca_file))
+    with socket.create_connection((place.server.host, place.server.port)) as plain:
+        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        with context.wrap_socket(plain, server_hostname=place.server.host) as protected:
+            yield protected
+
+
+def _raw_bind(place: Place, dn: str) -> None:
+    with _raw_connection(place) as connection:
+        _raw_bind_on(connection, dn)
+
+
+def _raw_bind_on(connection: ssl.SSLSocket, dn: str) -> None:
+    bind = ber.write(
+        0x60,
+        ber.write_number(3),
+        ber.write(ber.OCTETS, dn.encode()),
+        ber.write(0x80, population.PASSWORD.encode()),
+    )
+    connection.sendall(ber.write(ber.SEQUENCE, ber.write_number(1), bind))
+    [message] = ber.Splitter().feed(connection.recv(4096))
+    assert ber.read_result(message.body).code == 0
+
+
+# -- the table -------------------------------------------------------------------------------------------------------
+
+MEASURES: dict[str, Callable[[Place], list[Row]]] = {
+    "reading": reading,
+    "polling": polling,
+    "binding": binding,
+}
+
+
+def _median(act: Callable[[], object], repeats: int = REPEATS) -> float:
+    times = []
+    for _ in range(repeats):
+        begun = time.perf_counter()
+        act()
+        times.append(time.perf_counter() - begun)
+    return statistics.median(times)
+
+
+def table(people: int, rows: list[Row]) -> str:
+    """Return the table as Markdown."""
+    lines = [
+        f"| {f'directory of {people} people':<40} | {'ms':>10} | {'ratio':>6} | asked for |",
+        "| --- | ---: | ---: | --- |",
+    ]
+    for row in rows:
+        ratio = f"{row.ratio:.2f}" if row.ratio else ""
+        lines.append(f"| {row.name:<40} | {row.seconds * 1000:>10.2f} | {ratio:>6} | {row.at_most} |")
+    return "\n".join(lines)
+
+
+def main() -> int:
+    """Measure what the arguments ask for."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.bench.directory", description="How fast is the bridge?"
+    )
+    parser.add_argument(
+        "--people", type=int, action="append", metavar="NUMBER", help="default 10000; may be repeated"
+    )
+    parser.add_argument(
+        "--only", choices=sorted(MEASURES), action="append", metavar="NAME", help=", ".join(MEASURES)
+    )
+    arguments = parser.parse_args()
+    for people in arguments.people or [10_000]:
+        print(f"bench: a directory of {people} people is loaded", file=sys.stderr, flush=True)
+        with running(people) as place:
+            rows = [row for name in arguments.only or MEASURES for row in MEASURES[name](place)]
+        print(table(people, rows), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
