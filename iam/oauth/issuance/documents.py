@@ -177,7 +177,7 @@ def logout_token(state: State, ending: Ending) -> str:
         now=clearance.at,
     )
     signed = state.signing_key(clearance.client.id_token_alg).sign(LOGOUT_TOKEN_TYP, claims)
-    return sealed_token(state, clearance.client, signed)
+    return sealed_token(state, clearance.client, signed, state.issuer)
 
 
 def userinfo(state: State, bearer: BearerToken) -> dict[str, Any]:  # Any: JSON

@@ -20,13 +20,16 @@ INTROSPECTION_TYP = "token-introspection+jwt"
 INTROSPECTION_ALG = {"standard": "RS256", "high": "PS256"}  # FAPI 2.0 §5.4.1 has no RS256
 
 
-def sealed_token(state: State, client: ClientFacts, token: str) -> str:
-    """Return an ID or logout token, encrypted if its client asked for that. Raises: OAuthError invalid_request."""
+def sealed_token(state: State, client: ClientFacts, token: str, issuer: str = "") -> str:
+    """Return an ID or logout token, encrypted if its client asked for that. Raises: OAuthError invalid_request.
+
+    In: `issuer` for the header of an encrypted one. Spec: OIDC Back-Channel Logout §2.4.
+    """
     options = client.options
     if not options.id_token_encrypted_response_alg:
         return token
     algorithm, content = options.id_token_encrypted_response_alg, options.id_token_encrypted_response_enc
-    return _encrypted(state, client, token, algorithm, content, nested=True)
+    return _encrypted(state, client, token, algorithm, content, nested=True, issuer=issuer)
 
 
 def sealed_userinfo(
@@ -68,7 +71,14 @@ def signed_introspection(
 
 
 def _encrypted(
-    state: State, client: ClientFacts, text: str, algorithm: str, content: str, *, nested: bool
+    state: State,
+    client: ClientFacts,
+    text: str,
+    algorithm: str,
+    content: str,
+    *,
+    nested: bool,
+    issuer: str = "",
 ) -> str:
     try:
         return encrypt(
@@ -77,6 +87,7 @@ def _encrypted(
             algorithm,
             content or DEFAULT_CONTENT_ENCRYPTION,
             nested=nested,
+            issuer=issuer,
         )
     except NoEncryptionKey as problem:
         raise OAuthError(

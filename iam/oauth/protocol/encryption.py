@@ -11,12 +11,14 @@ from typing import Any
 from joserfc import jwe
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, RSAKey
+from joserfc.registry import HeaderParameter
 
 from .jose import BadToken, decode_segment
 from .jwk import RSA_BITS_MAX, RSA_BITS_MIN
 from .options import ClientOptions
 
 _CURVES = frozenset({"P-256", "P-384", "P-521"})
+_FURTHER_HEADERS = {"iss": HeaderParameter("Issuer", "str")}
 _KTY_OF = {"RSA-OAEP-256": "RSA", "ECDH-ES": "EC", "ECDH-ES+A256KW": "EC"}
 # What OIDC Registration §2 says `…_encrypted_response_enc` is when only the algorithm is named.
 DEFAULT_CONTENT_ENCRYPTION = "A128CBC-HS256"
@@ -27,20 +29,28 @@ class NoEncryptionKey(LookupError):
 
 
 def encrypt(
-    plain: str, jwks: Iterable[Mapping[str, Any]], algorithm: str, content: str, *, nested: bool
+    plain: str,
+    jwks: Iterable[Mapping[str, Any]],
+    algorithm: str,
+    content: str,
+    *,
+    nested: bool,
+    issuer: str = "",
 ) -> str:
     """Return the compact JWE of a text.
 
-    In: `jwks` the client's public keys; `nested` says that the text is itself a JWT.
-    Raises: NoEncryptionKey. Spec: RFC 7519 §5.2 (`cty` of a nested JWT).
+    In: `jwks` the client's public keys; `nested` says that the text is itself a JWT; `issuer` is repeated in the
+    header, so that the reader knows whose it is before it is opened.
+    Raises: NoEncryptionKey. Spec: RFC 7519 §5.2 (`cty` of a nested JWT), §5.3 (`iss` in the header).
     """
     jwk, key = _key(jwks, algorithm)
-    header = {"alg": algorithm, "enc": content}
+    header = {"alg": algorithm, "enc": content, **({"iss": issuer} if issuer else {})}
     if nested:
         header["cty"] = "JWT"
     if isinstance(jwk.get("kid"), str):
         header["kid"] = jwk["kid"]
-    return jwe.encrypt_compact(header, plain, key, algorithms=[algorithm, content])
+    registry = jwe.JWERegistry(header_registry=_FURTHER_HEADERS, algorithms=[algorithm, content])
+    return jwe.encrypt_compact(header, plain, key, registry=registry)
 
 
 def can_encrypt(jwks: Iterable[Mapping[str, Any]], algorithm: str) -> bool:  # Any: public JWKs

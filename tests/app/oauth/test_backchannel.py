@@ -28,6 +28,7 @@ from iam.oauth.protocol.messages import Interaction
 from iam.oauth.purge import SESSIONS_KEPT, purge
 from tests.app.oauth.conftest import CLIENTS, World, claims_of
 from tests.app.oauth.test_hostile import logout
+from tests.app.oauth.test_sealed_answers import JWKS, decrypted, header_of
 from tests.organisation import entry
 from tests.servers.receivers import Receiver, away, receiving
 
@@ -257,6 +258,22 @@ def test_logout_token_is_signed_as_the_clients_id_tokens_are(world: World, algor
 
 
 @pytest.mark.rules("back-logout/2.2/query-kept", "back-logout/2.4/jti")
+@pytest.mark.rules("back-logout/2.4/encrypted", "back-logout/2.4/encrypted-iss")
+def test_logout_token_is_encrypted_as_the_clients_id_tokens_are(world: World) -> None:
+    with receiving() as receiver:
+        more = {"jwks": JWKS, "id_token_encrypted_response_alg": "ECDH-ES"}
+        register("web", receiver.url, **more)
+        sign_out(signed_in(world))
+        deliver()
+
+    (sealed,) = receiver.tokens
+    head = header_of(sealed)
+    assert (head["alg"], head["cty"], head["kid"], head["iss"]) == (
+        "ECDH-ES", "JWT", "mine", "http://localhost:8000",
+    )  # fmt: skip
+    assert verified(decrypted(sealed))["iss"] == head["iss"]
+
+
 def test_logout_address_keeps_its_query_and_each_token_has_a_name_of_its_own(world: World) -> None:
     with receiving() as receiver:
         register("web", f"{receiver.url}?tenant=a%20b")
