@@ -266,6 +266,7 @@ def walk(
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.rules("core/3.1.2.1/display")
 def test_every_page_fits_320_pixels_and_has_large_targets(
     service: Service, context: BrowserContext, application: Application, language: str
 ) -> None:

@@ -12,7 +12,7 @@ DOCUMENTS = catalogue.read()
 MARKS = marks.collect()
 # The list: these rule by rule, those at least by what tests say.
 WHOLE = {
-    "OAuth 2.0 Form Post Response Mode", "OIDC RP-Initiated Logout",
+    "OIDC Core", "OIDC Discovery", "OAuth 2.0 Form Post Response Mode", "OIDC RP-Initiated Logout",
     "OIDC Back-Channel Logout", "OIDC Front-Channel Logout", "FAPI 2.0 Security Profile", "FAPI 2.0 Message Signing",
 }  # fmt: skip
 RFCS = (

@@ -835,6 +835,7 @@ def test_cookies_of_an_http_issuer_have_the_right_names_and_flags(service):
 
 @pytest.mark.parametrize("path", ["/", "/sign-in", "/sign-out", "/signed-out"])
 @pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.rules("core/3.1.2.3/clickjacking")
 def test_every_page_has_its_language_and_headers(service, path, language):
     person = visitor(service, "", language=language)
 

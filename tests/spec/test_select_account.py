@@ -33,6 +33,7 @@ def subject_of(person: Person, answer: "Page | dict[str, str]") -> str:
 
 @pytest.mark.spec("OIDC Core", "3.1.2.1", "select_account prompts though somebody is signed in")
 @pytest.mark.parametrize("language", ["ar", "fr", "en"])
+@pytest.mark.rules("core/3.1.2.1/prompt-select-account")
 def test_select_account_names_who_is_signed_in_and_continues_as_them(service: Service, language: str) -> None:
     person = signed_in(service, "plain21")
     page = choosing(person, ui_locales=language)

@@ -49,6 +49,7 @@ def test_us04_sign_in_in_each_language_ends_with_tokens_that_say_who_and_where(
     assert (identity["acr"], identity["amr"]) == ("aal2", ["pwd", "otp", "mfa"])
 
 
+@pytest.mark.rules("core/2/signed")
 def test_sign_in_a_real_client_library_accepts_the_id_token(service):
     person = Person(service.issuer, "crowd01")
     tokens = person.tokens(person.sign_in())
@@ -74,6 +75,7 @@ def test_us03_second_application_opens_without_a_prompt(service):
 
 
 @pytest.mark.spec("OIDC Core", "3.1.2.1", "prompt=login asks again")
+@pytest.mark.rules("core/3.1.2.1/prompt-login", "core/3.1.2.3/prompt-login", "core/15.1/prompt")
 def test_us35_prompt_login_asks_for_password_and_code_again(service):
     person = Person(service.issuer, "crowd03")
     person.sign_in()
@@ -88,6 +90,9 @@ def test_us35_prompt_login_asks_for_password_and_code_again(service):
 
 
 @pytest.mark.spec("OIDC Core", "3.1.2.1", "prompt=none never shows a page")
+@pytest.mark.rules(
+    "core/3.1.2.1/prompt-none", "core/3.1.2.3/prompt-none", "core/3.1.2.6/no-others", "core/15.1/prompt"
+)
 def test_us03_prompt_none_without_session_is_login_required(service):
     person = Person(service.issuer, "crowd03")
 
@@ -141,7 +146,7 @@ class Watched(Person):
         return self._follow(response)
 
 
-@pytest.mark.rules("fapi/5.3.2.2/10", "fapi/5.3.2.2/11")
+@pytest.mark.rules("fapi/5.3.2.2/10", "fapi/5.3.2.2/11", "core/16.22/no-307")
 def test_credentials_are_never_sent_on_by_a_redirect(service):
     """307 and 308 would make the browser post password and code again, to wherever it is sent."""
     person = Watched(service.issuer, "crowd38")
@@ -246,6 +251,7 @@ def test_a31_steps_cannot_be_skipped_by_posting_to_a_later_one(service):
     assert person.open(person.request(prompt="none"))["error"] == "login_required"
 
 
+@pytest.mark.rules("core/3.1.2.1/prompt-login-error")
 def test_a45_flow_begun_in_another_browser_cannot_be_finished_here(service):
     attacker, victim = Person(service.issuer, "crowd06"), Person(service.issuer, "crowd07")
     page = attacker.open(attacker.request())
@@ -257,6 +263,7 @@ def test_a45_flow_begun_in_another_browser_cannot_be_finished_here(service):
     assert not stolen.has("password")
 
 
+@pytest.mark.rules("core/3.1.2.3/csrf")
 def test_a47_sign_in_form_without_the_csrf_field_is_refused(service):
     person = Person(service.issuer, "crowd08")
     page = person.open(person.request())
@@ -305,7 +312,7 @@ def test_finance_refuses_who_has_not_the_role(service):
     assert "finance@test.example" in page.text
 
 
-@pytest.mark.rules("fapi/5.3.2.2/13")
+@pytest.mark.rules("fapi/5.3.2.2/13", "core/3.1.2.1/prompt-consent-error", "core/3.1.2.4/consent")
 def test_us03_consent_is_asked_once_and_can_be_refused(service):
     person = Person(service.issuer, "crowd10")
     redirect = "http://127.0.0.1:9901/callback"

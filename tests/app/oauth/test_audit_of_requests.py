@@ -233,6 +233,7 @@ def canary(name: str) -> str:
     return f"Canary-{name}-{uuid4().hex}"
 
 
+@pytest.mark.rules("core/16.4/disclosure")
 def test_a20_no_secret_is_in_any_table_or_log(world: World, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     secrets = [SECRET, SERVER_SECRET]

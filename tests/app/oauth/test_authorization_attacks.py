@@ -83,7 +83,7 @@ def error_of(answer: Answer | Refused) -> str:
 @pytest.mark.parametrize(
     "changes", [{}, {"prompt": "none"}, {"response_type": "token"}, {"scope": "x"}], ids=str
 )
-@pytest.mark.rules("fapi/5.3.2.1/7")
+@pytest.mark.rules("fapi/5.3.2.1/7", "core/3.1.2.1/redirect-exact")
 def test_a01_nothing_is_redirected_before_client_and_address_fit(
     uri: str | None, changes: dict[str, str], send: Send, world: World
 ) -> None:
@@ -93,6 +93,7 @@ def test_a01_nothing_is_redirected_before_client_and_address_fit(
     assert not Grant.objects.exists()
 
 
+@pytest.mark.rules("core/3.1.2.1/redirect-exact")
 def test_a02_address_that_is_not_exactly_registered_is_refused_on_every_road(
     send: Send, world: World
 ) -> None:
@@ -197,7 +198,7 @@ def test_a04_address_that_a_browser_runs_can_be_neither_registered_nor_used(
         None,
     ],
 )
-@pytest.mark.rules("fapi/5.3.2.2/1")
+@pytest.mark.rules("fapi/5.3.2.2/1", "core/3.1.2.1/response-type", "core/3.1.2.2/required")
 def test_a05_only_a_code_can_be_asked_for(response_type: str | None, send: Send, world: World) -> None:
     world.sign_in()
 
@@ -284,7 +285,7 @@ def test_a07_code_of_every_road_is_used_once_by_its_client_in_time(send: Send, w
 
 @pytest.mark.parametrize("nonce", ["n-1", None, "n" * 255, "ünï-✓"])
 @pytest.mark.spec("OIDC Core", "3.1.3.7", "nonce comes back as it was sent")
-@pytest.mark.rules("fapi/5.3.2.2/14")
+@pytest.mark.rules("fapi/5.3.2.2/14", "core/2/nonce")
 def test_a09_nonce_is_answered_as_it_was_sent_and_no_other(
     nonce: str | None, send: Send, world: World
 ) -> None:
@@ -343,6 +344,7 @@ def field(page: str, name: str) -> str:
     return page.split(f'name="{name}" value="', 1)[1].split('"', 1)[0]
 
 
+@pytest.mark.rules("core/3.1.2.3/clickjacking")
 def test_a10_consent_page_cannot_be_framed_nor_scripted(asked: tuple[Browser, str, str]) -> None:
     browser, address, page = asked
 
@@ -357,6 +359,7 @@ def test_a10_consent_page_cannot_be_framed_nor_scripted(asked: tuple[Browser, st
 
 
 @pytest.mark.parametrize("missing", ["csrfmiddlewaretoken", "consent"])
+@pytest.mark.rules("core/3.1.2.3/csrf")
 def test_a10_consent_that_the_page_did_not_give_is_none(
     missing: str, asked: tuple[Browser, str, str]
 ) -> None:

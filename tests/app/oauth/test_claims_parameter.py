@@ -57,6 +57,7 @@ def evaluate(world, flow: interactions.Parked, session: LoginSession | None = No
 
 
 @pytest.mark.spec("OIDC Core", "5.5", "a claim of the id_token member is in the ID token")
+@pytest.mark.rules("core/5.5/id-token-member")
 def test_claim_of_the_id_token_member_is_told_there_and_nowhere_else(world):
     tokens = world.tokens(
         scope="openid", claims=asking(id_token={"email": None, "name": {"essential": True}})
@@ -70,6 +71,7 @@ def test_claim_of_the_id_token_member_is_told_there_and_nowhere_else(world):
 
 
 @pytest.mark.spec("OIDC Core", "5.5", "a claim of the userinfo member is in the userinfo answer")
+@pytest.mark.rules("core/5.5/userinfo-member")
 def test_claim_of_the_userinfo_member_is_told_there_and_nowhere_else(world):
     tokens = world.tokens(scope="openid", claims=asking(userinfo={"locale": None, "office": None}))
 
@@ -212,6 +214,7 @@ def test_consent_asked_by_prompt_none_is_consent_required(world):
 @pytest.mark.spec("OIDC Core", "5.5.1.1", "an essential acr that cannot be met is an error")
 @pytest.mark.spec("OIDC Unmet Authentication Requirements", "2", "unmet_authentication_requirements")
 @pytest.mark.parametrize("values", [["phr"], ["phrh", "phr"], ["https://refeds.org/profile/mfa"]])
+@pytest.mark.rules("core/5.5.1.1/acr-essential")
 def test_us35_essential_level_that_cannot_be_reached_is_an_error_never_a_lower_level(world, values):
     answer = answer_of(
         world.authorize(claims=asking(id_token={"acr": {"essential": True, "values": values}}))
@@ -221,6 +224,7 @@ def test_us35_essential_level_that_cannot_be_reached_is_an_error_never_a_lower_l
     assert "code" not in answer
 
 
+@pytest.mark.rules("core/5.5.1.1/acr-essential")
 def test_us35_essential_level_reached_is_told(world):
     tokens = world.tokens(claims=asking(id_token={"acr": {"essential": True, "value": "aal2"}}))
 
@@ -229,6 +233,7 @@ def test_us35_essential_level_reached_is_told(world):
         assert (claims["acr"], claims["amr"]) == ("aal2", ["pwd", "otp", "mfa"])
 
 
+@pytest.mark.rules("core/3.1.2.1/acr-values", "core/5.5.1.1/acr-voluntary")
 def test_us35_wish_for_a_level_out_of_reach_gets_the_best_there_is_and_is_told_so(world):
     claims = claims_of(world.tokens(acr_values="phrh phr")["id_token"])
 
@@ -272,6 +277,7 @@ def test_us35_step_up_asks_for_the_factor_and_then_answers(world, changes):
 
 
 @pytest.mark.spec("OIDC Core", "5.5.1", "a value of sub is answered for that person alone")
+@pytest.mark.rules("core/3.1.2.2/sub-asked", "core/5.5.1/sub-value")
 def test_claims_sub_of_somebody_else_asks_to_sign_in_and_never_answers_for_who_is_there(world):
     wanted = asking(id_token={"sub": {"value": "0" * 40}})
 
@@ -301,6 +307,7 @@ def test_claims_sub_of_a_pairwise_client_is_the_name_that_this_client_knows(worl
 
 
 @pytest.mark.spec("OIDC Core", "3.1.2.1", "select_account prompts for an account")
+@pytest.mark.rules("core/3.1.2.1/prompt-select-account")
 def test_select_account_asks_who_is_signed_in_to_choose_and_then_answers(world):
     flow = parked(world, "web", prompt="select_account")
     before = evaluate(world, flow)
@@ -339,6 +346,7 @@ def test_select_account_with_nobody_signed_in_asks_for_a_sign_in_that_is_the_cho
     assert "code" in answer_of(interactions.evaluate(again(world, handle), world.session, FACTS, world.now))
 
 
+@pytest.mark.rules("core/3.1.2.1/prompt-none-alone")
 def test_select_account_with_none_is_refused(world):
     assert answer_of(world.authorize(prompt="none select_account"))["error"] == "invalid_request"
 
@@ -373,6 +381,7 @@ def test_codes_after_a_choice_are_redeemed_as_any(world, secret, status):
         ({"ui_locales": "\u0627 -- fr_"}, "", ()),
     ],
 )
+@pytest.mark.rules("core/3.1.2.1/ui-locales")
 def test_hints_are_kept_as_far_as_they_help(world, changes, hint, locales):
     world.cookie = ""
 

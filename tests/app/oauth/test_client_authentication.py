@@ -99,6 +99,7 @@ def test_assertion_authenticates_at_every_endpoint_that_asks(path: str, signer: 
 
 
 @pytest.mark.spec("RFC 7523", "3", "a jti is accepted once")
+@pytest.mark.rules("core/9/jwt-jti")
 def test_assertion_replayed_is_refused_at_any_endpoint_until_it_could_not_count_anyway(signer: World):
     text = assertion(signer)
 

@@ -23,6 +23,7 @@ def error_of(response) -> str:
 # -- authorize ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.rules("core/3.1.2.3/not-signed-in")
 def test_authorize_nobody_signed_in_asks_for_a_login(world):
     answer = world.authorize()
 
@@ -40,6 +41,7 @@ def test_authorize_password_only_where_a_factor_is_required_asks_for_it(world):
 
 
 @pytest.mark.spec("RFC 9207", "2", "iss in every answer")
+@pytest.mark.rules("core/3.1.2.5/query")
 def test_authorize_live_session_redirects_with_code_state_and_iss(world):
     world.sign_in()
 
@@ -57,6 +59,7 @@ def test_authorize_live_session_redirects_with_code_state_and_iss(world):
         {"redirect_uri": "https://web.example/cb\0"}, {"prompt": "none", "redirect_uri": "https://evil.example/"},
     ],
 )  # fmt: skip
+@pytest.mark.rules("core/3.1.2.1/client-id", "core/3.1.2.2/required", "core/3.1.2.6/redirect-invalid")
 def test_a01_authorize_unknown_client_or_address_is_a_page_never_a_redirect(world, changes):
     world.sign_in()
 
@@ -88,6 +91,14 @@ def test_a01_authorize_unknown_client_or_address_is_a_page_never_a_redirect(worl
         ({"nonce": "n" * 256}, "invalid_request"),
     ],
 )  # fmt: skip
+@pytest.mark.rules(
+    "core/3.1.2.1/prompt-none-alone",
+    "core/3.1.2.2/oauth-parameters",
+    "core/3.1.2.2/errors",
+    "core/3.1.2.6/error",
+    "core/3.1.2.6/state",
+    "core/6.2/not-supported",
+)
 def test_authorize_wrong_request_is_redirected_with_the_registered_error(world, changes, error):
     world.sign_in()
 
@@ -97,6 +108,7 @@ def test_authorize_wrong_request_is_redirected_with_the_registered_error(world, 
     assert "code" not in answer
 
 
+@pytest.mark.rules("core/3.1.2.2/oauth-parameters")
 def test_authorize_doubled_parameter_is_refused(world):
     from urllib.parse import urlencode
 
@@ -140,6 +152,7 @@ def test_authorize_switched_off_client_is_a_page(world):
 
 
 @pytest.mark.parametrize("how", ["ended", "old", "idle", "inactive"])
+@pytest.mark.rules("core/3.1.2.3/not-signed-in")
 def test_a23_authorize_session_that_is_over_asks_for_a_login(world, how):
     session = world.sign_in()
     match how:
@@ -159,6 +172,7 @@ def test_a23_authorize_session_that_is_over_asks_for_a_login(world, how):
 # -- tokens ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.rules("core/5.2/tags")
 def test_exchange_gives_tokens_that_say_who_and_which_roles(world):
     world.sign_in()
 
@@ -226,7 +240,7 @@ def test_exchange_assignment_of_another_application_does_not_shorten_the_token(w
         ({"grant_type": "client_credentials"}, "unauthorized_client"),
     ],
 )
-@pytest.mark.rules("fapi/5.3.2.1/2")
+@pytest.mark.rules("fapi/5.3.2.1/2", "core/3.1.3.2/valid-code", "core/3.1.3.2/redirect-same")
 def test_exchange_wrong_request_gets_the_registered_error_and_keeps_the_code(world, changes, error):
     world.sign_in()
     code = world.code()
@@ -238,6 +252,7 @@ def test_exchange_wrong_request_gets_the_registered_error_and_keeps_the_code(wor
     assert world.exchange(code).status == 200
 
 
+@pytest.mark.rules("core/3.1.3.2/own-code")
 def test_a07_exchange_code_of_another_client_is_refused_and_stays(world):
     world.sign_in()
     code = world.code()
@@ -246,6 +261,7 @@ def test_a07_exchange_code_of_another_client_is_refused_and_stays(world):
     assert world.exchange(code).status == 200
 
 
+@pytest.mark.rules("core/3.1.3.2/valid-code", "core/16.9/short")
 def test_a07_exchange_after_sixty_seconds_is_refused(world):
     world.sign_in()
     code = world.code()
@@ -255,7 +271,7 @@ def test_a07_exchange_after_sixty_seconds_is_refused(world):
 
 
 @pytest.mark.spec("RFC 6749", "4.1.2", "a replayed code ends what the first exchange got")
-@pytest.mark.rules("fapi/5.3.2.2/9")
+@pytest.mark.rules("fapi/5.3.2.2/9", "core/3.1.3.2/unused-code")
 def test_a07_exchange_replay_ends_the_first_exchanges_tokens(world):
     world.sign_in()
     code = world.code(scope="openid demo.read")
@@ -318,6 +334,7 @@ def test_exchange_public_client_needs_no_secret_but_its_verifier(world):
 @pytest.mark.parametrize(
     ("client", "secret"), [("web", "x" * 40), ("nobody", SECRET), ("web", None), ("public", SECRET)]
 )
+@pytest.mark.rules("core/3.1.3.2/authenticate")
 def test_exchange_wrong_client_authentication_is_401(world, client, secret):
     world.sign_in()
     code = world.code()
@@ -376,6 +393,7 @@ def test_refresh_retry_after_the_successor_was_used_is_a_replay(world):
     assert error_of(world.refresh(third)) == "invalid_grant"
 
 
+@pytest.mark.rules("core/12.1/authenticate", "core/12.1/own")
 def test_a15_refresh_by_another_client_is_refused_and_revokes_nothing(world):
     world.sign_in()
     first = world.tokens()["refresh_token"]
@@ -385,6 +403,7 @@ def test_a15_refresh_by_another_client_is_refused_and_revokes_nothing(world):
 
 
 @pytest.mark.parametrize("token", ["rt_x", "", "rt_" + "A" * 70, "ac_x", "x\0"])
+@pytest.mark.rules("core/12.1/valid")
 def test_refresh_guess_is_refused(world, token):
     world.sign_in()
     world.tokens()
@@ -403,6 +422,7 @@ def test_refresh_narrower_scope_is_given_and_wider_is_refused_without_rotation(w
     assert narrowed["scope"] == "openid"
 
 
+@pytest.mark.rules("core/11/no-offline")
 def test_refresh_ends_with_the_session_at_the_latest(world):
     session = world.sign_in()
     first = world.tokens()["refresh_token"]
@@ -413,6 +433,7 @@ def test_refresh_ends_with_the_session_at_the_latest(world):
 
 
 @pytest.mark.parametrize("how", ["inactive", "session", "client", "not admitted"])
+@pytest.mark.rules("core/12.1/valid")
 def test_a22_refresh_after_person_session_client_or_right_ended_is_refused(world, how):
     session = world.sign_in()
     first = world.tokens()["refresh_token"]
@@ -490,7 +511,7 @@ def test_a13_id_token_is_no_access_token(world):
     assert world.introspect(tokens["id_token"], "web", SECRET) == {"active": False}
 
 
-@pytest.mark.rules("fapi/5.3.4/1")
+@pytest.mark.rules("fapi/5.3.4/1", "core/5.4/profile", "core/5.6/normal")
 def test_userinfo_says_what_the_scopes_stand_for(world):
     world.sign_in()
     token = world.tokens(scope="openid profile roles")["access_token"]
@@ -502,6 +523,7 @@ def test_userinfo_says_what_the_scopes_stand_for(world):
     assert answer["roles"] == ["mail.reader", "staff"]
 
 
+@pytest.mark.rules("core/5.3.3/errors")
 def test_userinfo_without_token_names_no_error_code(world):
     from iam.oauth.protocol.messages import Request
 
@@ -511,7 +533,7 @@ def test_userinfo_without_token_names_no_error_code(world):
     assert "error=" not in dict(answer.headers)["WWW-Authenticate"]
 
 
-@pytest.mark.rules("fapi/5.3.4/2")
+@pytest.mark.rules("fapi/5.3.4/2", "core/16.4/disclosure")
 def test_a20_userinfo_token_in_the_query_is_not_read(world):
     from iam.oauth.protocol.messages import Request
 
@@ -565,7 +587,7 @@ def test_counter_raised_ends_every_access_token_before_it(world, counter):
     assert world.userinfo(token).status == 401
 
 
-@pytest.mark.rules("fapi/5.3.4/3")
+@pytest.mark.rules("fapi/5.3.4/3", "core/16.18/short-tokens")
 def test_access_token_expires(world):
     world.sign_in()
     token = world.tokens(scope="openid demo.read")["access_token"]
@@ -573,6 +595,7 @@ def test_access_token_expires(world):
     assert not world.later(seconds=300).introspect(token)["active"]
 
 
+@pytest.mark.rules("core/16.4/disclosure")
 def test_no_secret_code_or_token_is_in_the_audit(world):
     world.sign_in()
     code = world.code(scope="openid demo.read")

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.django_db
 
 
 @pytest.mark.parametrize("method", ["GET", "OPTIONS"])
-@pytest.mark.rules("fapi/5.2.3/3")
+@pytest.mark.rules("fapi/5.2.3/3", "disco/3/no-cors-authorize")
 def test_authorization_endpoint_is_readable_by_no_other_page(method: str, world: World) -> None:
     world.sign_in()
     request = Request(
@@ -30,6 +30,7 @@ def test_authorization_endpoint_is_readable_by_no_other_page(method: str, world:
 
 
 @pytest.mark.parametrize("path", ["/jwks", "/.well-known/openid-configuration"])
+@pytest.mark.rules("disco/4/cors")
 def test_what_is_public_is_readable_by_every_page(path: str, world: World) -> None:
     for _, headers, _ in doors.both(Request("GET", path), world.now, HTTP_ORIGIN="https://page.example"):
         assert dict(headers)["Access-Control-Allow-Origin"] == "*"
@@ -62,7 +63,7 @@ def test_https_issuer_is_all_that_it_takes() -> None:
     assert told.stdout.split() == ["63072000", "True", "True"]
 
 
-@pytest.mark.rules("fapi/5.4.2/2")
+@pytest.mark.rules("fapi/5.4.2/2", "core/2/no-key-headers")
 def test_headers_of_our_tokens_lead_nowhere(world: World) -> None:
     """A verifier that follows an address in a header asks whoever wrote it: ours have none to follow."""
     world.sign_in()

@@ -128,6 +128,7 @@ def test_a46_consent_of_somebody_else_in_this_flow_counts_for_nothing(world: Wor
     assert answer.need is Need.CONSENT
 
 
+@pytest.mark.rules("core/3.1.2.1/prompt-consent")
 def test_prompt_consent_asks_again_though_the_person_agreed_before(world: World) -> None:
     world.sign_in()
     parked = park(world)
@@ -138,6 +139,7 @@ def test_prompt_consent_asks_again_though_the_person_agreed_before(world: World)
     assert answer_of(world.authorize("other", prompt="none", scope="openid"))["code"]
 
 
+@pytest.mark.rules("core/11/ignored")
 def test_a10_scope_that_grants_nothing_gives_no_token_without_a_page(world: World) -> None:
     """An access token says who the person is whatever its scopes: one for no scope would be given without consent."""
     register(world, client_id="other", scope="openid roles offline_access")
@@ -163,6 +165,7 @@ EVIL = [
 
 
 @pytest.mark.parametrize("uri", EVIL)
+@pytest.mark.rules("core/3.1.2.6/redirect-invalid")
 def test_a02_redirect_address_that_is_not_exactly_registered_is_a_page(uri: str, world: World) -> None:
     world.sign_in()
 
@@ -247,6 +250,7 @@ def basic(pair: bytes) -> str:
         "Bearer " + base64.b64encode(b"service:" + SECRET.encode()).decode(),
     ],
 )
+@pytest.mark.rules("core/9/basic")
 def test_token_wrong_basic_header_is_401_with_the_scheme(authorization: str, world: World) -> None:
     response = token_request(world, authorization)
 
@@ -268,6 +272,7 @@ def test_token_two_stories_about_the_client_are_refused(form: dict[str, str], wo
     assert error_of(token_request(world, basic(b"service:" + SECRET.encode()), **form)) == "invalid_request"
 
 
+@pytest.mark.rules("core/3.1.3.1/registered-method")
 def test_token_secret_in_the_wrong_place_is_refused(world: World) -> None:
     assert token_request(world, "", client_id="service", client_secret=SECRET).status == 401
 
@@ -371,6 +376,7 @@ def test_a02_logout_never_redirects_to_what_is_not_registered(
     assert lives(world)
 
 
+@pytest.mark.rules("core/3.1.2.2/hint-issuer")
 def test_id_token_hint_of_another_client_is_refused(world: World) -> None:
     world.sign_in()
     hint = world.tokens("public", None)["id_token"]
@@ -382,6 +388,7 @@ def test_id_token_hint_of_another_client_is_refused(world: World) -> None:
 @pytest.mark.parametrize(
     "prompt", ["none", "none consent", "none login", "login none", " none ", "none none"]
 )
+@pytest.mark.rules("core/3.1.2.1/prompt-none")
 def test_prompt_none_never_shows_a_page(prompt: str, world: World) -> None:
     """Whatever else is asked for: an error or a code, never a page."""
     for changes in ({}, {"max_age": "0"}, {"acr_values": "aal2"}, {"scope": "openid demo.read"}):
@@ -391,6 +398,7 @@ def test_prompt_none_never_shows_a_page(prompt: str, world: World) -> None:
         assert isinstance(world.later(seconds=30).authorize(client, prompt=prompt, scope="openid"), Response)
 
 
+@pytest.mark.rules("core/3.1.2.1/max-age", "core/3.1.2.3/prompt-login", "core/15.1/max-age")
 def test_a07_max_age_zero_and_login_are_met_by_a_sign_in_of_this_flow_only(world: World) -> None:
     world.sign_in()
     world.later(seconds=5)
@@ -520,6 +528,7 @@ def test_denylist_key_that_is_longer_than_its_column_still_denies_only_itself(wo
 @pytest.mark.parametrize(
     "text", ["é", "ب" * 200, "😀" * 100, "\u202e", "a+b c%20d", "<script>", "'\"\\", "\x7f\x1b"]
 )
+@pytest.mark.rules("core/2/nonce-untouched")
 def test_state_and_nonce_of_any_text_come_back_as_they_were(text: str, world: World) -> None:
     world.sign_in()
 

@@ -73,6 +73,7 @@ def test_ensure_names_a_key_by_its_thumbprint(world):
 
 
 @pytest.mark.spec("OIDC Core", "10.1.1", "a new key is published before it signs, the old one stays after it")
+@pytest.mark.rules("core/10.1.1/retired-keys")
 def test_planned_rotation_from_its_first_day_to_its_last(world):
     world.sign_in()
     old, token = active().kid, world.tokens()["access_token"]

@@ -165,7 +165,7 @@ def test_a13_each_place_takes_what_belongs_there_and_nothing_else(
 
 
 @pytest.mark.spec("OIDC Core", "3.1.2.1", "a hint made with a secret instead of a key is refused")
-@pytest.mark.rules("rp-logout/4/failed-unused")
+@pytest.mark.rules("rp-logout/4/failed-unused", "core/3.1.2.2/hint-issuer")
 def test_a19_id_token_signed_with_a_secret_is_no_hint(kinds: Mapping[str, str], world: World) -> None:
     """As if the provider had HMAC: with the client's secret, its digest, nothing, or the public key as text."""
     head, body, _ = kinds["ID token"].split(".")

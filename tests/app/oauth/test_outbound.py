@@ -438,7 +438,7 @@ def tls_guard(server: Server, ca_file: Path | str, **changes: Any) -> Guard:
     )
 
 
-@pytest.mark.rules("fapi/5.2.1/5")
+@pytest.mark.rules("fapi/5.2.1/5", "core/16.17/certificate")
 def test_tls_verifies_the_name_that_was_registered_not_the_address(
     serve: Callable[..., Server], tmp_path: Path
 ):

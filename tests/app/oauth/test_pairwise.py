@@ -49,6 +49,7 @@ def told(world: World, client: str) -> str:
 @pytest.mark.spec(
     "OIDC Core", "8.1", "ID token, userinfo, access token and introspection say the same pairwise name"
 )
+@pytest.mark.rules("core/5.3.2/sub")
 def test_pairwise_name_is_one_everywhere_and_never_the_public_one(pair: World) -> None:
     tokens = pair.tokens(scope="openid profile roles demo.read")
 
@@ -68,6 +69,7 @@ def test_pairwise_name_is_one_everywhere_and_never_the_public_one(pair: World) -
     )
 
 
+@pytest.mark.rules("core/8.1/by-sector", "core/17.3/pairwise")
 def test_pairwise_name_differs_between_two_sectors_and_stays_from_sign_in_to_sign_in(pair: World) -> None:
     first = claims_of(pair.tokens(scope="openid")["id_token"])["sub"]
     other = claims_of(pair.tokens("other", scope="openid")["id_token"])["sub"]
@@ -90,6 +92,7 @@ def test_hint_of_a_pairwise_client_names_its_person(pair: World) -> None:
     assert "code" in answer_of(pair.authorize(id_token_hint=hint, scope="openid"))
 
 
+@pytest.mark.rules("core/3.1.2.1/hint-other")
 def test_hint_of_a_pairwise_client_that_names_somebody_else_asks_for_a_sign_in(pair: World) -> None:
     hint = pair.tokens(scope="openid")["id_token"]
     Installation.objects.update(pairwise_salt=b"x" * 32)  # everybody has another name now
@@ -206,6 +209,7 @@ def test_clients_of_one_sector_are_told_the_same_name(sector: Sector, world: Wor
     ],
     ids=str,
 )
+@pytest.mark.rules("core/8.1/sector-document")
 def test_a62_sector_that_does_not_list_the_client_is_refused(
     document: object, sector: Sector, world: World
 ) -> None:

@@ -296,6 +296,7 @@ def test_a05_pushed_request_is_checked_again_when_it_is_used(change: dict, world
 @pytest.mark.parametrize(
     "uri", ["https://web.example/r.jwt", "http://169.254.169.254/", "file:///etc/passwd", "urn:x"]
 )
+@pytest.mark.rules("core/6.2/not-supported")
 def test_request_uri_of_somebody_elses_is_not_fetched(uri: str, world: World) -> None:
     answer = answer_of(world.authorize(request_uri=uri))
 

@@ -88,7 +88,7 @@ def track(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Track]:
     answer(work({"do": "destroy"}, owning))
 
 
-@pytest.mark.rules("fapi/5.3.2.2/9")
+@pytest.mark.rules("fapi/5.3.2.2/9", "core/3.1.3.2/unused-code")
 def test_a07_fifty_redemptions_of_one_code_give_tokens_once_and_end_them(track: Track) -> None:
     given = track.ask("begin", what="code")
 
@@ -141,6 +141,7 @@ def test_a15_fifty_uses_of_one_dpop_proof_give_tokens_once(track: Track) -> None
 
 
 @pytest.mark.spec("RFC 7523", "3", "one assertion used fifty times at once is accepted once")
+@pytest.mark.rules("core/9/jwt-jti")
 def test_a11_fifty_uses_of_one_client_assertion_give_one_token(track: Track) -> None:
     given = track.ask("begin", what="assertion")
 

@@ -74,6 +74,7 @@ def test_object_through_par_gives_its_code(world: World, signer: Signer) -> None
 
 
 @pytest.mark.spec("RFC 9101", "6.3", "only the parameters of the object count")
+@pytest.mark.rules("core/6.1/supersede")
 def test_a08_parameters_beside_the_object_are_not_looked_at(world: World, signer: Signer) -> None:
     world.sign_in()
     beside = {
@@ -135,6 +136,7 @@ def test_a11_object_that_is_wrong_is_refused_and_never_redirected(
     assert not PushedRequest.objects.exists()
 
 
+@pytest.mark.rules("core/6.1/match")
 def test_a11_object_signed_by_one_client_is_nothing_in_anothers_name(world: World, signer: Signer) -> None:
     world.sign_in()
 
@@ -164,6 +166,7 @@ def test_a11_object_signed_by_one_client_is_nothing_in_anothers_name(world: Worl
     ],
     ids=str,
 )
+@pytest.mark.rules("core/6.3.3/assembled")
 def test_a05_a06_object_is_checked_like_any_request(
     through: str, changes: dict[str, Any], error: str, world: World, signer: Signer
 ) -> None:
@@ -206,6 +209,7 @@ def test_a01_a02_address_in_the_object_that_is_not_registered_is_a_page(
     ids=lambda query: query[:40],
 )
 @pytest.mark.spec("RFC 9101", "5", "client_id beside the object, and not both ways at once")
+@pytest.mark.rules("core/6.2/both")
 def test_object_in_an_unclear_request_is_a_page(query: str, world: World, signer: Signer) -> None:
     world.sign_in()
 

@@ -80,7 +80,7 @@ def test_token_without_resource_names_every_owner_of_its_scopes(world):
 @pytest.mark.parametrize(
     ("resource", "scope"), [(ARCHIVE, "archive.read archive.write"), (LEDGER, "ledger.read"), (ISSUER, "openid roles")]
 )  # fmt: skip
-@pytest.mark.rules("fapi/5.3.2.1/14")
+@pytest.mark.rules("fapi/5.3.2.1/14", "core/16.8/restricted")
 def test_token_for_a_named_resource_carries_its_scopes_and_nothing_else(world, resource, scope):
     answer = redeem(world, resource)
 
@@ -149,7 +149,7 @@ def test_userinfo_address_as_a_resource_means_the_issuer(world):
     assert world.userinfo(answer["access_token"]).status == 200
 
 
-@pytest.mark.rules("fapi/5.3.4/4")
+@pytest.mark.rules("fapi/5.3.4/4", "core/16.8/restricted")
 def test_token_for_a_resource_opens_no_userinfo(world):
     assert world.userinfo(redeem(world, ARCHIVE)["access_token"]).status == 401
 

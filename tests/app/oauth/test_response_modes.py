@@ -62,7 +62,7 @@ def test_form_post_answer_is_a_form_for_the_registered_address(world: World) -> 
 
 
 @pytest.mark.spec("OAuth 2.0 Form Post Response Mode", "2", "an error is posted too")
-@pytest.mark.rules("form-post/2/errors")
+@pytest.mark.rules("form-post/2/errors", "core/3.1.2.6/no-others")
 def test_form_post_error_is_a_form_too(world: World) -> None:
     answer = world.authorize(response_mode="form_post", scope="openid secrets")
 
@@ -185,7 +185,7 @@ def test_a05_response_mode_twice_is_refused_by_query(world: World) -> None:
 @pytest.mark.parametrize("mode", list(ResponseMode))
 @pytest.mark.parametrize("changes", [{}, {"scope": "openid secrets"}, {"prompt": "none consent"}], ids=str)
 @pytest.mark.spec("RFC 9207", "2", "iss in every answer, errors included")
-@pytest.mark.rules("fapi/5.3.2.2/7")
+@pytest.mark.rules("fapi/5.3.2.2/7", "core/3.1.2.6/state")
 def test_a09_iss_and_state_are_in_every_answer_of_every_mode(
     mode: ResponseMode, changes: dict[str, str], world: World
 ) -> None:
@@ -353,6 +353,7 @@ def test_form_page_is_in_the_persons_language(language: str, direction: str, wor
     assert f'lang="{language}" dir="{direction}"' in text
 
 
+@pytest.mark.rules("core/3.1.2.5/query")
 def test_query_answer_through_the_door_is_still_a_redirect(world: World) -> None:
     response = page_of(world, response_mode="query")
 

@@ -63,6 +63,7 @@ def half(hashed: bytes) -> str:
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 @pytest.mark.spec("OIDC Core", "3.1.3.6", "at_hash is the left half of the hash of the signature's algorithm")
 @pytest.mark.spec("OIDC Registration", "2", "the ID token is signed with id_token_signed_response_alg")
+@pytest.mark.rules("core/3.1.3.6/at-hash", "core/10.1/alg-of-recipient")
 def test_id_token_is_signed_with_the_clients_algorithm(algorithm: str, world: World) -> None:
     register(world, "web", id_token_signed_response_alg=algorithm)
     world.sign_in()
@@ -82,6 +83,9 @@ def test_id_token_is_signed_with_the_clients_algorithm(algorithm: str, world: Wo
 )
 @pytest.mark.spec(
     "OIDC Core", "10.2", "an encrypted ID token is signed first, then encrypted to the client's key"
+)
+@pytest.mark.rules(
+    "core/2/signed-then-encrypted", "core/10/signed-then-encrypted", "core/10.2/alg-of-recipient"
 )
 def test_id_token_is_encrypted_for_the_client(algorithm: str, content: str, world: World) -> None:
     named = {"id_token_encrypted_response_enc": content} if content else {}
@@ -122,6 +126,7 @@ def test_hint_that_the_client_decrypted_is_understood(world: World) -> None:
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 @pytest.mark.spec("OIDC Core", "5.3.2", "a signed userinfo answer is application/jwt with iss and aud")
+@pytest.mark.rules("core/5.3.2/content-type", "core/5.3.2/signed-iss-aud")
 def test_userinfo_is_signed_for_the_client(algorithm: str, world: World) -> None:
     register(world, "web", userinfo_signed_response_alg=algorithm)
     world.sign_in()
@@ -136,6 +141,7 @@ def test_userinfo_is_signed_for_the_client(algorithm: str, world: World) -> None
 
 
 @pytest.mark.spec("OIDC Core", "5.3.2", "a userinfo answer that is signed and encrypted is a nested JWT")
+@pytest.mark.rules("core/5.3.2/signed-then-encrypted", "core/10/signed-then-encrypted")
 def test_userinfo_is_signed_and_encrypted(world: World) -> None:
     register(
         world, "web", jwks=JWKS, userinfo_signed_response_alg="PS256", userinfo_encrypted_response_alg="ECDH-ES",
@@ -149,6 +155,7 @@ def test_userinfo_is_signed_and_encrypted(world: World) -> None:
     assert verified(world, decrypted(text), "PS256")["aud"] == "web"
 
 
+@pytest.mark.rules("core/5.3.2/content-type")
 def test_userinfo_is_encrypted_alone(world: World) -> None:
     register(world, "web", jwks=JWKS, userinfo_encrypted_response_alg="ECDH-ES")
     world.sign_in()

@@ -181,6 +181,7 @@ def test_read_credentials_nothing_is_invalid_client():
 
 
 @pytest.mark.spec("RFC 6749", "2.3.1", "both halves of the Basic header are form-encoded")
+@pytest.mark.rules("core/9/basic")
 def test_read_credentials_halves_are_decoded():
     credentials = read_credentials(basic("a%3Ab:p+q%25"), parse(""))
 
@@ -229,6 +230,7 @@ def test_authenticate_takes_the_digest_whoever_asks(client):
 
 @pytest.mark.spec("RFC 7523", "3", "an assertion that the client's key signed authenticates it")
 @pytest.mark.parametrize("algorithm", jose.ALGORITHMS)
+@pytest.mark.rules("disco/3/auth-algs")
 def test_assertion_of_each_algorithm_is_taken(algorithm):
     assert sent(KEYS[algorithm].sign("JWT", claims())) is SIGNER
 
@@ -240,6 +242,7 @@ def test_assertion_typ_that_is_for_this_use_is_taken(typ):
 
 @pytest.mark.spec("RFC 7523", "3", "the audience is the issuer or the token endpoint")
 @pytest.mark.parametrize("aud", [ISSUER, [ISSUER], f"{ISSUER}/token", [f"{ISSUER}/token"]])
+@pytest.mark.rules("core/9/jwt-aud")
 def test_assertion_for_issuer_or_token_endpoint_is_taken_from_a_standard_client(aud):
     assert sent(signed({}, claims(aud=aud))) is SIGNER
     assert sent(signed({}, claims(aud=aud)), path="/introspect") is SIGNER
@@ -307,6 +310,11 @@ def test_a11_assertion_with_the_newer_name_of_eddsa_and_another_key_is_refused(a
     assert refusal(raw(named, claims(), KEYS["EdDSA"]._signature), only) == "assertion_signature"
 
 
+@pytest.mark.rules("core/9/jwt-others")
+def test_assertion_with_claims_that_nobody_knows_is_taken():
+    assert sent(signed({}, claims(shoe_size=42, roles=["admin"]))) is SIGNER
+
+
 @pytest.mark.parametrize("kid", ["k-ES256", ...])
 def test_assertion_with_and_without_kid_finds_its_key(kid):
     key = KEYS["ES256"]
@@ -335,6 +343,7 @@ def test_assertion_begin_ahead(name, ahead, taken):
     ],
 )  # fmt: skip
 @pytest.mark.spec("RFC 7523", "3", "exp is required, bounded, and past it the assertion is refused")
+@pytest.mark.rules("core/9/jwt-exp")
 def test_assertion_end(exp, reason):
     assertion = signed({}, claims(exp=exp))
 
@@ -399,6 +408,7 @@ def test_use_until_outlives_whatever_judge_would_pass():
     ],
 )  # fmt: skip
 @pytest.mark.spec("RFC 7523", "3", "iss, sub, aud, exp and jti are judged each")
+@pytest.mark.rules("core/9/jwt-iss-sub", "core/9/jwt-aud", "core/9/jwt-jti")
 def test_assertion_with_a_wrong_claim_is_refused_by_its_name(changes, reason):
     assert refusal(signed({}, claims(**changes))) == reason
 
@@ -415,7 +425,7 @@ def test_a13_assertion_of_another_type_is_refused(typ):
     "alg",
     ["none", "None", "nOnE", "", "HS256", "HS384", "HS512", "RS1", "ES384", "dir", 1, None, ["ES256"], {}],
 )
-@pytest.mark.rules("fapi/5.4.1/1-3")
+@pytest.mark.rules("fapi/5.4.1/1-3", "disco/3/auth-none")
 def test_a11_assertion_of_no_allowed_algorithm_is_refused(alg):
     expected = "assertion_algorithm" if isinstance(alg, str) else "bad_assertion"
     assert refusal(raw({"alg": alg, "kid": "k-ES256"}, claims())) == expected
@@ -530,6 +540,7 @@ def test_a14_assertion_that_is_huge_or_deep_is_refused_at_once(assertion):
 @pytest.mark.spec(
     "RFC 7521", "4.2", "client_assertion and its type go together; client_id must be the same client"
 )
+@pytest.mark.rules("core/9/jwt-type")
 def test_assertion_parameters_that_do_not_fit_are_refused(body, error):
     with pytest.raises(OAuthError) as problem:
         read_credentials("", parse(body))
@@ -571,6 +582,7 @@ def test_assertion_signed_by_a_printed_key_never_counts():
 
 
 @pytest.mark.parametrize("algorithm", jose.ALGORITHMS)
+@pytest.mark.rules("core/16.12/timing")
 def test_assertion_of_an_unknown_client_takes_as_long_as_a_wrong_one(algorithm):
     """A signature is checked either way; a hundredth of its time would give the unknown client away."""
 

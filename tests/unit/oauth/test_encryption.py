@@ -28,6 +28,7 @@ def public(*keys: JWK) -> list[dict]:
 @pytest.mark.parametrize("content", CONTENT_ENCRYPTIONS)
 @pytest.mark.parametrize("algorithm", ENCRYPTION_ALGORITHMS)
 @pytest.mark.spec("RFC 7516", "5.1", "another library reads what is encrypted with its public key")
+@pytest.mark.rules("core/10.2/kid")
 def test_encrypt_is_read_by_another_library(algorithm: str, content: str):
     key = RSA if algorithm.startswith("RSA") else EC
 
@@ -71,12 +72,14 @@ def test_encrypt_same_text_twice_is_never_the_same():
         ([{"kty": "RSA", "use": "enc"}], "RSA-OAEP-256"),
     ],
 )
+@pytest.mark.rules("core/10.2/recipient-key")
 def test_encrypt_without_a_key_that_is_meant_and_strong_enough_is_refused(keys: list[dict], algorithm: str):
     assert not can_encrypt(keys, algorithm)
     with pytest.raises(NoEncryptionKey):
         encrypt("x", keys, algorithm, "A256GCM", nested=False)
 
 
+@pytest.mark.rules("core/10.2/recipient-key")
 def test_encrypt_takes_the_first_key_that_fits():
     text = encrypt("x", public(RSA, SIGNING, EC384, EC), "ECDH-ES+A256KW", "A256GCM", nested=False)
 

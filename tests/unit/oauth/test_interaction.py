@@ -101,6 +101,7 @@ def with_claims(request=REQUEST, **id_token):
         pytest.param({"unagreed": SCOPE}, AskConsent(SCOPE), id="consent"),
     ],
 )
+@pytest.mark.rules("core/3.1.2.1/max-age")
 def test_decide_missing_step_asks_for_it(changes, expected):
     assert decide(**changes) == expected
 
@@ -116,6 +117,7 @@ def test_decide_missing_step_asks_for_it(changes, expected):
     ],
 )
 @pytest.mark.spec("OIDC Core", "3.1.2.6", "prompt=none answers every question with an error")
+@pytest.mark.rules("core/3.1.2.1/prompt-login-error", "core/3.1.2.3/prompt-none", "core/3.1.2.6/error")
 def test_decide_prompt_none_never_asks(changes, error):
     decision = decide(**{"request": replace(REQUEST, prompt=frozenset({"none"})), **changes})
 
@@ -154,6 +156,7 @@ def test_decide_factor_exactly_as_old_as_allowed_is_fresh():
     assert isinstance(decide(session=session, requirement=FRESH), Issue)
 
 
+@pytest.mark.rules("core/3.1.2.1/hint-other")
 def test_decide_somebody_else_signed_in_than_hinted_ends_with_login_required():
     session = replace(SESSION, password_at=NOW + timedelta(minutes=1))
     request = replace(REQUEST, hinted_sub="other")
@@ -192,6 +195,7 @@ def test_decide_select_account_asks_for_the_choice_before_anything_else_of_that_
     assert decision == AskAccount()
 
 
+@pytest.mark.rules("core/3.1.2.1/prompt-select-account-error")
 def test_decide_choice_that_cannot_be_asked_for_is_account_selection_required():
     decision = decide(request=replace(REQUEST, prompt=frozenset({"none", "select_account"})))
 
@@ -217,6 +221,7 @@ def test_decide_choice_that_cannot_be_asked_for_is_account_selection_required():
         "sub is right, hint is not",
     ],
 )
+@pytest.mark.rules("core/3.1.2.2/sub-asked")
 def test_decide_somebody_else_than_named_is_asked_to_sign_in_and_then_refused(request_):
     before = decide(request=request_)
     after = decide(request=request_, session=replace(SESSION, password_at=NOW, factor_at=NOW), chosen=True)

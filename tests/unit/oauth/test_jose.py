@@ -52,6 +52,7 @@ def test_sign_another_library_agrees(key: Key, kind):
     assert token.claims == {"sub": "x"}
 
 
+@pytest.mark.rules("disco/3/jwks-public")
 def test_jwk_never_carries_a_private_part():
     assert not {"d", "p", "q", "dp", "dq", "qi", "k"} & {*EC.jwk(), *RSA.jwk()}
 
@@ -90,7 +91,7 @@ def test_two_signatures_of_the_same_claims_differ_only_in_the_signature():
         pytest.param(segment([1]) + ".e30.e30", id="header is a list"),
     ],
 )
-@pytest.mark.rules("fapi/5.4.1/1-1", "fapi/5.4.1/1-3")
+@pytest.mark.rules("fapi/5.4.1/1-1", "fapi/5.4.1/1-3", "core/2/no-none")
 def test_a11_a12_a14_verify_forged_token_is_refused(token: str):
     with pytest.raises(BadToken):
         verify(token, KEYS)

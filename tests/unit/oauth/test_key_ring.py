@@ -89,6 +89,7 @@ def test_table_nothing_comes_back():
 @pytest.mark.spec(
     "OIDC Core", "10.1.1", "old keys stay published as long as what they signed may be verified"
 )
+@pytest.mark.rules("core/10.2.1/rotation")
 def test_times_cover_every_token_and_every_cache():
     assert max(ACCESS_TOKEN_LIFE, ID_TOKEN_LIFE) + JWKS_CACHE <= RETIRING_PLANNED
     assert timedelta(hours=24) <= RETIRING_PLANNED

@@ -104,7 +104,7 @@ def test_error_response_invalid_client_names_the_scheme():
     assert dict(response.headers)["Cache-Control"] == "no-store"
 
 
-@pytest.mark.rules("fapi/5.3.2.2/11")
+@pytest.mark.rules("fapi/5.3.2.2/11", "core/16.22/no-307")
 def test_redirect_adds_to_an_existing_query_and_uses_303():
     response = redirect("https://app.example/cb?a=1", {"state": "x y&z"})
 

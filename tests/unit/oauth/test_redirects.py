@@ -168,6 +168,6 @@ def test_problem_with_good_address_is_empty(uri):
         "https://app.example:99999/", "x" * 2001, "", "file:///etc/passwd",
     ],
 )  # fmt: skip
-@pytest.mark.rules("rp-logout/3.1/registration-https")
+@pytest.mark.rules("rp-logout/3.1/registration-https", "core/3.1.2.1/redirect-https")
 def test_a04_problem_with_unsafe_address_is_named(uri):
     assert problem_with(uri) != ""

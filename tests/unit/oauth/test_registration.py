@@ -10,6 +10,7 @@ from iam.oauth.protocol.registration import KNOWN, NOT_BUILT, check_metadata
 GOOD = {"client_id": "app-1", "redirect_uris": ["https://app.example/cb"], "scope": "openid roles"}
 
 
+@pytest.mark.rules("core/9/default")
 def test_check_metadata_defaults_are_the_standards_and_the_houses():
     metadata = check_metadata(GOOD)
 
@@ -76,7 +77,7 @@ def test_known_and_not_built_do_not_overlap():
         ({"client_uri": "javascript:alert(1)"}, "client_uri"),
     ],
 )
-@pytest.mark.rules("rp-logout/3.1/registration")
+@pytest.mark.rules("rp-logout/3.1/registration", "core/2/no-none")
 def test_check_metadata_wrong_value_is_refused_and_named(changes, word):
     with pytest.raises(MetadataError, match=word):
         check_metadata({**GOOD, **changes})

@@ -126,7 +126,7 @@ def test_open_audience_may_be_a_list_that_has_us(aud: Any) -> None:
     ids=str,
 )
 @pytest.mark.spec("RFC 9101", "5", "client_id, iss and aud are right, nothing is nested, the times hold")
-@pytest.mark.rules("fapi/5.3.2.1/13-refuse", "fapi-ms/5.3.1/2")
+@pytest.mark.rules("fapi/5.3.2.1/13-refuse", "fapi-ms/5.3.1/2", "core/6.1/match", "core/6.1/no-nesting")
 def test_open_object_that_is_not_for_us_now_is_refused(changes: dict[str, Any], expected: str) -> None:
     assert reason(signed(**changes)) == expected
 
@@ -194,7 +194,7 @@ def forged(change: Callable[[dict[str, Any]], dict[str, Any]]) -> str:
     ],
     ids=range(17),
 )
-@pytest.mark.rules("fapi/5.4.1/1-3", "fapi-ms/5.3.1/1-verify")
+@pytest.mark.rules("fapi/5.4.1/1-3", "fapi-ms/5.3.1/1-verify", "core/6.3.2/signature")
 def test_a11_a12_open_object_that_the_client_did_not_sign_is_refused(token: str) -> None:
     assert reason(token) == "object_signature"
 
@@ -219,11 +219,13 @@ def test_open_asks_for_the_named_key_and_for_none_when_the_algorithm_is_not_ours
     assert asked == ["k-ES256"]
 
 
+@pytest.mark.rules("core/6.3.1/decrypt")
 def test_open_encrypted_object_is_refused_in_words() -> None:
     assert reason("a.b.c.d.e") == "object_encrypted"
 
 
 @pytest.mark.spec("RFC 9101", "10.5", "request_object_signing_alg")
+@pytest.mark.rules("core/6.3.2/alg")
 def test_open_client_with_one_algorithm_is_held_to_it() -> None:
     client = replace(CLIENT, options=ClientOptions(request_object_signing_alg="PS256"))
 

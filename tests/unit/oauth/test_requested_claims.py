@@ -17,6 +17,7 @@ APP = client()
 
 
 @pytest.mark.spec("OIDC Core", "5.5", "claims asked for in either place, by null or an object")
+@pytest.mark.rules("core/5.5.1/null-or-object")
 def test_claims_known_ones_are_read():
     text = json.dumps(
         {
@@ -56,6 +57,7 @@ def test_claims_none_sent_asks_for_nothing():
     ],
     ids=["empty", "null", "other member", "unknown", "scope not registered", "other names"],
 )  # fmt: skip
+@pytest.mark.rules("core/5.5/unknown-members")
 def test_claims_unknown_or_out_of_reach_are_left_out(value):
     assert check_claims(json.dumps(value), APP) == RequestedClaims()
 
@@ -76,6 +78,7 @@ def test_claims_unknown_or_out_of_reach_are_left_out(value):
         '{"userinfo": {"\\u0000": null}}',
     ],
 )  # fmt: skip
+@pytest.mark.rules("core/5.5.1/null-or-object")
 def test_claims_not_well_formed_are_refused(text):
     with pytest.raises(OAuthError) as caught:
         check_claims(text, APP)

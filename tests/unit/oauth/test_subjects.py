@@ -14,6 +14,7 @@ PAIRWISE = {"client_id": "app-1", "scope": "openid", "subject_type": "pairwise"}
 
 
 @pytest.mark.spec("OIDC Core", "8.1", "a pairwise subject is stable and differs by sector, person and salt")
+@pytest.mark.rules("core/8.1/by-sector", "core/8.1/irreversible", "core/8.1/deterministic")
 def test_pairwise_is_stable_and_differs_by_sector_person_and_salt():
     name = pairwise(SALT, "a.example", "sub-1")
 
@@ -28,6 +29,7 @@ def test_pairwise_is_stable_and_differs_by_sector_person_and_salt():
 
 
 @given(st.text(min_size=1, max_size=20), st.text(max_size=20))
+@pytest.mark.rules("core/8.1/irreversible")
 def test_pairwise_never_shows_the_sub(sector: str, sub: str):
     assert len(sub) < 8 or sub not in pairwise(SALT, sector, sub)
 
@@ -51,6 +53,7 @@ def test_pairwise_without_a_sector_is_refused():
 @pytest.mark.spec(
     "OIDC Core", "8.1", "without sector_identifier_uri the sector is the one host of redirect_uris"
 )
+@pytest.mark.rules("core/8.1/one-host")
 def test_sector_of_redirect_addresses(redirects: tuple[str, ...], sector: str):
     assert sector_of(ClientOptions(), redirects) == sector
 
@@ -73,6 +76,7 @@ def test_check_metadata_pairwise_with_one_host_is_taken():
     ids=["two hosts", "loopback", "private scheme"],
 )
 @pytest.mark.spec("OIDC Core", "8.1", "several hosts without a sector_identifier_uri are refused")
+@pytest.mark.rules("core/8.1/one-host")
 def test_check_metadata_pairwise_without_one_host_is_refused(redirects: list[str]):
     with pytest.raises(MetadataError, match="sector_identifier_uri"):
         check_metadata({**PAIRWISE, "redirect_uris": redirects})
