@@ -53,26 +53,36 @@ class RecordedEvent:
 def recorded_events(
     *,
     about: Sequence[str] = (),
+    client: str = "",
     actor: str = "",
     action: str = "",
+    reference: str = "",
     since: datetime | None = None,
+    until: datetime | None = None,
     before: int | None = None,
     limit: int = 50,
 ) -> list[RecordedEvent]:
     """Return the newest events that match everything given, oldest of them first.
 
-    In: `about` names subjects (`person:SUB`, `client:ID`): events that they did or that were done to them;
-    `action` is a tag or the beginning of one; `before` is a sequence number; `limit` at most EVENTS_MAX.
+    In: `about` names subjects (`person:SUB`): events that one of them did or that were done to them; `client` is a client
+    id, the same way; `action` is a tag or the beginning of one; `reference` the number of a request, or its beginning;
+    `since` is included and `until` is not; `before` is a sequence number; `limit` at most EVENTS_MAX.
     """
     rows = AuditEvent.objects.all()
     if about:
         rows = rows.filter(Q(actor__in=about) | Q(object__in=about) | Q(on_behalf_of__in=about))
+    if client:
+        rows = rows.filter(Q(actor=f"client:{client}") | Q(object=f"client:{client}"))
     if actor:
         rows = rows.filter(actor=actor)
     if action:
         rows = rows.filter(action__startswith=action)
+    if reference:
+        rows = rows.filter(request_id__startswith=reference)
     if since is not None:
         rows = rows.filter(occurred_at__gte=since)
+    if until is not None:
+        rows = rows.filter(occurred_at__lt=until)
     if before is not None:
         rows = rows.filter(sequence__lt=before)
     found = list(rows.order_by("-sequence")[: max(0, min(limit, EVENTS_MAX))])[::-1]

@@ -11,6 +11,7 @@ from iam.accounts.services import end_session, open_session
 from iam.audit.models import AuditDetail, AuditEvent, RefusalTally
 from iam.audit.record import Event, Outcome, record, tally
 from iam.audit.tags import Action
+from iam.audit.words import WORDS
 from iam.oauth.clients import apply_all
 from iam.oauth.models import Client, SessionClient
 from tests.organisation import NOW
@@ -113,11 +114,25 @@ def event(**changes):
 def test_audit_lists_what_happened_in_lines_that_can_be_read(run):
     event(office="NIM", request_id="q-7")
 
-    (line,) = run("audit", "list").out.splitlines()
+    first, second, third = run("audit", "list").out.splitlines()
 
-    for text in ("2026-11-25 10:00:00Z", "person:abc", "person:password:verify", "refused", "[wrong]", "office=NIM",
-                 "request_id=q-7", "address=192.0.2.1"):  # fmt: skip
-        assert text in line
+    assert "2026-11-25 10:00:00 UTC  REFUSED  a password was checked  (person:password:verify)" in first
+    assert second.strip() == "who person:abc  ·  why wrong"
+    assert third.strip() == "office NIM  ·  address 192.0.2.1  ·  reference q-7"
+
+
+def test_audit_says_what_to_do_about_a_clients_refusal(run):
+    event(action=Action.TOKEN_ISSUE, actor="client:mail", reason="wrong_secret")
+
+    assert "why wrong_secret: The client secret is not the current one." in run("audit", "list").out
+
+
+def test_audit_has_words_for_every_action(run):
+    lines = run("audit", "words").out.splitlines()
+
+    assert {line.split()[0] for line in lines} == set(Action)
+    assert all(len(line.split()) > 3 for line in lines)
+    assert set(WORDS) == set(Action)
 
 
 def test_audit_shows_people_by_their_login_names(house, run):
@@ -153,13 +168,67 @@ def test_audit_filters_by_actor_action_time_and_number(run):
     event(action=Action.FACTOR_VERIFY)
 
     def count(*arguments):
-        return len(run("audit", "list", *arguments).out.splitlines())
+        return len(run("audit", "list", "--json", *arguments).out.splitlines())
 
     assert count("--actor", "person:x") == 1
     assert count("--action", "person:factor") == 1
     assert count("--action", "person:password", "--since", "2026-11-20T00:00:00Z") == 1
     assert count("--action", "person:password", "--limit", "1") == 1
     assert count("--action", "person:password", "--before", "1") == 0
+    assert count("--action", "person:password", "--until", "2026-11-20T00:00:00Z") == 1
+    assert count("--since", "2026-11-20T00:00:00Z", "--until", "2026-11-20T00:00:00Z") == 0
+
+
+REFERENCE = "0b9f41aa-1c2d-4e3f-8a9b-000000000001"
+
+
+def test_audit_finds_what_a_reference_number_stands_for(run):
+    event(request_id=REFERENCE)
+    event(request_id=REFERENCE.replace("0b9f", "1b9f"), actor="person:other")
+
+    for given in (REFERENCE, REFERENCE[:8], REFERENCE[:20]):
+        (line,) = run("audit", "list", "--json", "--reference", given).out.splitlines()
+        assert json.loads(line)["request_id"] == REFERENCE
+    missing = run("audit", "list", "--reference", REFERENCE.replace("0b9f", "2b9f"))
+    assert (missing.out, "Nothing matches" in missing.err, "counted" in missing.err) == ("", True, True)
+
+
+@pytest.mark.parametrize(
+    "reference", ["0b9f41a", "0b9f41a%", "x" * 65, "0b9f41aa\x00", "' OR 1=1 --", "٠١٢٣٤٥٦٧"]
+)
+def test_audit_with_a_reference_that_is_none_is_refused(run, reference):
+    assert run("audit", "list", "--reference", reference).failure.startswith("--reference")
+
+
+def test_audit_of_a_client_is_what_it_did_and_what_was_done_to_it(run):
+    event(actor="client:mail")
+    event(action=Action.CLIENT_CHANGE, actor="operator:x", object="client:mail")
+    event(actor="client:mail-2")
+    event(actor="person:abc", object="client:mail")
+
+    assert len(run("audit", "list", "--json", "--client", "mail").out.splitlines()) == 3
+    both = run("audit", "list", "--json", "--client", "mail", "--person", "abc").out.splitlines()
+    assert [json.loads(line)["actor"] for line in both] == ["person:abc"]
+    read = AuditEvent.objects.filter(action="administrator:audit:read").order_by("sequence").first()
+    assert (read.object, read.method) == ("client:mail", "client=mail limit=50")
+
+
+def test_audit_says_how_to_see_older_events(run):
+    for _ in range(3):
+        event()
+
+    ran = run("audit", "list", "--limit", "2")
+
+    number = AuditEvent.objects.order_by("sequence")[1].sequence
+    assert f"--before {number}" in ran.err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("--action", "person:nothing"), ("--client", "a\x00"), ("--person", "\x00"), ("--until", "now")],
+)
+def test_audit_asked_for_what_cannot_be_is_refused(run, arguments):
+    assert run("audit", "list", *arguments).failure.startswith(arguments[0])
 
 
 @pytest.mark.parametrize("since", ["yesterday", "2026-11-20T00:00:00"])
