@@ -375,6 +375,7 @@ def _show(turn: Turn, need: Interaction, sent: Sent, problem: str = "", status: 
             if turn.session is None:
                 raise ValueError("a consent needs a session")
             context |= _disclosed(need)
+            context["account_name"] = _own_name(turn.session)
             context["mark"] = interactions.consent_mark(turn.parked, turn.session)
         case Page.DEVICE:
             if turn.session is None:

@@ -134,3 +134,27 @@ def test_details_that_no_schema_allows_never_reach_the_page(service: Service) ->
     assert isinstance(answer, dict)
     assert answer["error"] == "invalid_authorization_details"
     assert answer["iss"] == service.issuer
+
+
+@pytest.mark.parametrize(("language", "name"), [("ar", "بسيط 23"), ("fr", "Plain 23"), ("en", "Plain 23")])
+def test_consent_page_names_the_application_the_client_and_the_person(
+    service: Service, language: str, name: str
+) -> None:
+    """A partner's client for our application is not the application; and one browser serves several people."""
+    client = {
+        "client_id": "consent-partner", "client_name": "Partner’s <own> name", "application": "correspondence", "trusted": False,
+        "token_endpoint_auth_method": "none", "redirect_uris": [REDIRECT], "scope": "openid profile",
+    }  # fmt: skip
+    file = service.folder / "consent-partner.json"
+    file.write_text(json.dumps([client]))
+    service.manage("client", "apply", str(file))
+    person = signing(service, language=language)
+
+    page = person.go_on(
+        person.open(person.request("consent-partner", REDIRECT, scope="openid profile")), stop_at="consent"
+    )
+
+    assert isinstance(page, Page)
+    assert "Correspondence" in page.text
+    assert "Partner’s <own> name" in page.text
+    assert name in page.text
