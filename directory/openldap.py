@@ -24,8 +24,8 @@ from directory.wire import Control, Stream, Wire
 
 logger = logging.getLogger(__name__)
 
-# Nothing for so long in the middle of an answer is a server that hangs; a present phase of 100,000 takes 0.4 s.
-SILENCE_SECONDS = 20.0
+# Nothing for so long is a server that hangs. A present phase of 100,000 people is 0.4 s of silence before it begins.
+SILENCE_SECONDS = 10.0
 # A burst ends here even when more is waiting, so that one transaction stays small.
 BURST_MAX = 5000
 # How soon a stop is noticed.
@@ -105,6 +105,12 @@ class SyncReader:
                     burst.ending()
                     heard = time.monotonic()
                 elif time.monotonic() - heard >= idle_seconds:
+                    # A frozen server keeps its connections; the listener's poll may be answered by another one.
+                    try:
+                        self._gateway.probe(search.server)
+                    except DirectoryError as fault:
+                        self._gateway.report(search.server, fault)
+                        raise
                     yield _Nothing()
                     heard = time.monotonic()
         finally:
@@ -173,21 +179,24 @@ class SyncReader:
                 try:
                     return self._send(server, wire, controls, has_cookie=has_cookie)
                 except DirectoryError as fault:
-                    if not fault.is_dead_connection:
+                    if not fault.may_try_next:
                         raise
+                    if not fault.is_dead_connection:
+                        self._gateway.report(server, fault)
             wire.close()
         faults = []
         for server in self._gateway.in_order():
             try:
                 wire = self._gateway.open(server, Purpose.SEARCH, Budget.start(self._source.budget_seconds))
-                return self._send(server, wire, controls, has_cookie=has_cookie)
+                search = self._send(server, wire, controls, has_cookie=has_cookie)
+                self._gateway.succeed(server)
+                return search
             except DirectoryError as fault:
                 logger.warning("directory %s, %s: %s", self._source.name, server.url, fault)
                 faults.append(fault)
                 if not fault.may_try_next:
                     raise
-                if fault.reason is not UnavailableReason.LAGGING:
-                    self._gateway.cool(server)
+                self._gateway.report(server, fault)
         # That one is behind matters more than that another is down: the engine waits, and asks for nothing anew.
         raise next((fault for fault in faults if fault.reason is UnavailableReason.LAGGING), faults[0])
 

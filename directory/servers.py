@@ -1,7 +1,8 @@
-"""All servers of one directory, and the connections kept to them.
+"""All servers of one directory, which of them is asked, and the connections kept to them.
 
 Connections that search and connections that try people's passwords are kept apart, so that nothing is ever
-searched with a person's rights.
+searched with a person's rights. Which server is asked is decided by breakers (`breaker`): a server that does not
+answer costs one question its share of the time, once.
 """
 
 import logging
@@ -16,6 +17,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TypeVar, assert_never
 
+from directory.breaker import Breaker, Reading, Trouble
 from directory.budget import Budget
 from directory.channel import build_context
 from directory.config import PasswordForm, Server, Source
@@ -35,7 +37,12 @@ from directory.wire import PASSING, SUCCESS, Done, Modification, SearchAnswer, W
 logger = logging.getLogger(__name__)
 Answer = TypeVar("Answer")
 
-COOLING_SECONDS = 30.0  # a server that gave no answer is asked last for so long
+# For a server whose breaker is not closed, when no other answered: it may have come back this moment.
+LAST_RESORT_SECONDS = 1.0
+TROUBLES = {
+    UnavailableReason.TIMEOUT: Trouble.FROZEN,
+    UnavailableReason.LAGGING: Trouble.LAGGING,
+}
 # Answers that judge the pair of name and password, whatever words the server chose (RFC 4511 §4.1.9): wrong, no
 # password there, no such entry, not a name, locked, not willing for this account. Everything else but success
 # is the server's own trouble and no judgement.
@@ -79,7 +86,8 @@ class Gateway:
         self.process = os.getpid()
         self._lock = threading.Lock()
         self._kept: defaultdict[tuple[Server, Purpose], list[Wire]] = defaultdict(list)
-        self._cooling: dict[Server, float] = {}
+        self._breakers = {server: Breaker() for server in source.servers}
+        self._probers: list[threading.Thread] = []
         self._context: tuple[tuple[int, int], ssl.SSLContext] | None = None
 
     def search(self, base: str, condition: str, attributes: tuple[str, ...], entries_max: int, budget: Budget
@@ -106,62 +114,105 @@ class Gateway:
         """
         if self.source.password_form is PasswordForm.UNICODE_PWD:
             return self._ask(
-                Purpose.WRITE, budget, lambda wire, share: _change_in_windows(wire, dn, old, new, share)
+                Purpose.WRITE,
+                budget,
+                lambda wire, share: _change_in_windows(wire, dn, old, new, share),
+                is_repeatable=False,
             )
-        change = self._ask(Purpose.JUDGE, budget, lambda wire, share: _change_own(wire, dn, old, new, share))
+        change = self._ask(
+            Purpose.JUDGE,
+            budget,
+            lambda wire, share: _change_own(wire, dn, old, new, share),
+            is_repeatable=False,
+        )
         if change.refusal in (Refusal.MUST_CHANGE, Refusal.EXPIRED) and self.source.writer_dn:
             value = write_change(dn, old.encode("utf-8"), new.encode("utf-8"))
             return self._ask(
-                Purpose.WRITE, budget, lambda wire, share: _changed(wire.set_password(value, share))
+                Purpose.WRITE,
+                budget,
+                lambda wire, share: _changed(wire.set_password(value, share)),
+                is_repeatable=False,
             )
         return change
 
     def reset_password(self, dn: str, new: str, budget: Budget) -> Change:
         """Set a password that must be changed at the next sign-in; raises DirectoryError."""
         act = _reset_in_windows if self.source.password_form is PasswordForm.UNICODE_PWD else _reset
-        return self._ask(Purpose.WRITE, budget, lambda wire, share: act(wire, dn, new, share))
+        return self._ask(
+            Purpose.WRITE, budget, lambda wire, share: act(wire, dn, new, share), is_repeatable=False
+        )
 
     def modify(self, dn: str, changes: tuple[Modification, ...], budget: Budget) -> Done:
         """Change an entry by the account that may write; raises DirectoryError."""
         return self._ask(Purpose.WRITE, budget, lambda wire, share: _passing(wire.modify(dn, changes, share)))
 
     def close(self) -> None:
-        """Close the kept connections."""
+        """Close the kept connections; waits for probes, which would keep another one."""
+        with self._lock:
+            probers, self._probers = self._probers, []
+        for prober in probers:
+            prober.join()
         with self._lock:
             wires = [wire for wires in self._kept.values() for wire in wires]
             self._kept.clear()
         for wire in wires:
             wire.close()
 
-    def _ask(self, purpose: Purpose, budget: Budget, act: Callable[[Wire, Budget], Answer]) -> Answer:
+    def states(self) -> dict[str, Reading]:
+        """Return what the breakers of the servers are, by address."""
+        return {server.url: breaker.read() for server, breaker in self._breakers.items()}
+
+    def _ask(
+        self,
+        purpose: Purpose,
+        budget: Budget,
+        act: Callable[[Wire, Budget], Answer],
+        *,
+        is_repeatable: bool = True,
+    ) -> Answer:
+        """Ask the servers in order until one answers.
+
+        What was asked with `is_repeatable` false is asked once: after a time-out nobody knows what was done.
+        """
         servers = self.in_order()
         for position, server in enumerate(servers):
             left = len(servers) - position
+            share = budget.share(left)
+            if left < len(servers) and not self._breakers[server].is_closed:
+                share = share.at_most(LAST_RESORT_SECONDS)
             try:
-                return self._ask_one(server, purpose, budget.share(left), act)
+                answer = self._ask_one(server, purpose, share, act, is_repeatable=is_repeatable)
             except DirectoryError as fault:
                 logger.warning("directory %s, %s: %s", self.source.name, server.url, fault)
                 if fault.may_try_next:
-                    self.cool(server)
-                    # What silenced one connection silenced the others: the next question dials anew.
-                    self._forget(server)
+                    self.report(server, fault)
                 if left == 1 or not fault.may_try_next:
                     raise
+            else:
+                self._breakers[server].succeed(time.monotonic())
+                return answer
         raise AssertionError  # a source has at least one server
 
     def _ask_one(
-        self, server: Server, purpose: Purpose, budget: Budget, act: Callable[[Wire, Budget], Answer]
+        self,
+        server: Server,
+        purpose: Purpose,
+        budget: Budget,
+        act: Callable[[Wire, Budget], Answer],
+        *,
+        is_repeatable: bool,
     ) -> Answer:
         kept = self._take(server, purpose)
         if kept is not None:
             try:
-                return self._use(server, purpose, kept, budget, act)
+                return self._use(server, purpose, kept, budget, act, is_repeatable=is_repeatable)
             except DirectoryError as fault:
-                if not fault.is_dead_connection:
+                if not (fault.is_dead_connection and is_repeatable):
                     raise
                 # The server was restarted since; all that was kept is as dead. One more try, on a fresh connection.
                 self._forget(server)
-        return self._use(server, purpose, self.open(server, purpose, budget), budget, act)
+        wire = self.open(server, purpose, budget)
+        return self._use(server, purpose, wire, budget, act, is_repeatable=is_repeatable)
 
     def _use(
         self,
@@ -170,11 +221,18 @@ class Gateway:
         wire: Wire,
         budget: Budget,
         act: Callable[[Wire, Budget], Answer],
+        *,
+        is_repeatable: bool,
     ) -> Answer:
         is_whole = False
         try:
             answer = act(wire, budget)
             is_whole = True
+        except DirectoryError as fault:
+            if not is_repeatable and fault.reason is not UnavailableReason.REFUSED:
+                self.report(server, fault)
+                fault.may_try_next = False
+            raise
         finally:
             if not is_whole:
                 wire.close()
@@ -215,15 +273,47 @@ class Gateway:
         return wire
 
     def in_order(self) -> list[Server]:
-        """Return the servers as configured, those that lately gave no answer last."""
+        """Return the servers as configured, those whose breakers are not closed last; starts probes that are due."""
         now = time.monotonic()
-        with self._lock:
-            return sorted(self.source.servers, key=lambda server: self._cooling.get(server, 0.0) > now)
+        for server, breaker in self._breakers.items():
+            if breaker.take_probe(now):
+                prober = threading.Thread(
+                    target=self._probe, args=(server, breaker), name="directory-probe", daemon=True
+                )
+                with self._lock:
+                    self._probers = [thread for thread in self._probers if thread.is_alive()] + [prober]
+                    prober.start()
+        return sorted(self.source.servers, key=lambda server: not self._breakers[server].is_closed)
 
-    def cool(self, server: Server) -> None:
-        """Ask a server last for a while."""
-        with self._lock:
-            self._cooling[server] = time.monotonic() + COOLING_SECONDS
+    def report(self, server: Server, fault: DirectoryError) -> None:
+        """Take note that a server gave no answer of use."""
+        self._breakers[server].fail(TROUBLES.get(fault.reason, Trouble.REFUSING), time.monotonic())
+        if fault.reason is not UnavailableReason.LAGGING:
+            # What silenced one connection silenced the others: the next question dials anew.
+            self._forget(server)
+
+    def succeed(self, server: Server) -> None:
+        """Take note that a server answered."""
+        self._breakers[server].succeed(time.monotonic())
+
+    def probe(self, server: Server) -> None:
+        """Connect, bind as the service account and read the root entry: what every question needs.
+
+        Raises DirectoryError.
+        """
+        budget = Budget.start(self.source.connect_seconds)
+        wire = self.open(server, Purpose.SEARCH, budget)
+        self._use(server, Purpose.SEARCH, wire, budget, Wire.probe, is_repeatable=True)
+
+    def _probe(self, server: Server, breaker: Breaker) -> None:
+        trouble = Trouble.REFUSING
+        try:
+            self.probe(server)
+            trouble = Trouble.NONE
+        except DirectoryError as fault:
+            trouble = TROUBLES.get(fault.reason, Trouble.REFUSING)
+        finally:
+            breaker.end_probe(trouble, time.monotonic())
 
     def _take(self, server: Server, purpose: Purpose) -> Wire | None:
         while True:
@@ -237,7 +327,6 @@ class Gateway:
     def _keep(self, server: Server, purpose: Purpose, wire: Wire) -> None:
         with self._lock:
             kept = self._kept[server, purpose]
-            self._cooling.pop(server, None)
             if len(kept) < self.source.kept_connections_max:
                 kept.append(wire)
                 return

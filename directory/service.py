@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from django.conf import settings
 
 from directory import entries
+from directory.breaker import Reading
 from directory.budget import Budget
 from directory.changes import Effects, Happening, PersonEvent
 from directory.config import Source
@@ -234,6 +235,10 @@ class Directory:
             return Found(_with_groups(gateway, person, whole) if with_groups else person)
         except DirectoryError as error:
             return Unavailable(error.reason)
+
+    def states(self) -> dict[str, dict[str, Reading]]:
+        """Return what the breakers of all servers are, by directory and address."""
+        return {name: gateway.states() for name, gateway in self._gateways.items()}
 
     def close(self) -> None:
         """Close all kept connections."""

@@ -264,6 +264,19 @@ class Wire:
             )
         return SearchAnswer(entries, is_cut=False)
 
+    def probe(self, budget: Budget) -> None:
+        """Read the root entry, which every server has; raises DirectoryError unless it answers at all.
+
+        Whether it shows the entry does not matter: some show it to nobody.
+        """
+        self._begin(budget)
+        with self._faults():
+            self._ldap.search("", "(objectClass=*)", ldap3.BASE, attributes=["1.1"], time_limit=1)
+            code = self._result("searchResDone")
+        self._ldap.response = self._ldap.request = None
+        if code in PASSING:
+            raise DirectoryError(UnavailableReason.REFUSED, f"the root entry ended with result {code}")
+
     def stream(
         self,
         base: str,

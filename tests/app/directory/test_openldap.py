@@ -351,18 +351,32 @@ def test_follower_that_skips_a_reading_is_stopped(server, read):
         next(stream)
 
 
-def test_frozen_server_is_noticed_by_the_poll_that_idleness_asks_for(own_server, read, monkeypatch):
-    monkeypatch.setattr("directory.openldap.SILENCE_SECONDS", 0.5)
-    reader = read(own_server, budget_seconds=1.0, connect_seconds=0.5)
-    stream = reader.follow(b"", threading.Event(), idle_seconds=0.3)
-    _, ending = consume(next(stream))
+def test_follower_of_a_frozen_server_notices_when_nothing_is_heard(own_server, read):
+    stream = read(own_server, budget_seconds=1.0, connect_seconds=0.5).follow(
+        b"", threading.Event(), idle_seconds=0.3
+    )
+    consume(next(stream))
 
-    with frozen(own_server), within(4):
-        assert consume(next(stream))[0] == []
-        with pytest.raises(DirectoryError) as error:
-            list(reader.poll(ending.cookie))
+    with frozen(own_server), within(3), pytest.raises(DirectoryError) as error:
+        next(stream)
 
     assert error.value.reason is UnavailableReason.TIMEOUT
+
+
+def test_poll_of_a_frozen_server_is_a_timeout_on_a_new_and_on_a_kept_connection(
+    own_server, read, monkeypatch
+):
+    monkeypatch.setattr("directory.openldap.SILENCE_SECONDS", 0.5)
+    fresh, kept = (read(own_server, budget_seconds=1.0, connect_seconds=0.5) for _ in range(2))
+    _, ending = consume(kept.full())
+
+    with frozen(own_server), within(6):
+        for reader in (fresh, kept):
+            with pytest.raises(DirectoryError) as error:
+                list(reader.poll(ending.cookie))
+            assert error.value.reason is UnavailableReason.TIMEOUT
+
+    assert consume(kept.poll(ending.cookie))[0] == []
 
 
 # -- several servers -----------------------------------------------------------------------------------------------
