@@ -85,7 +85,7 @@ def told(reading) -> list[str]:
 # -- the request --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.spec("RFC 4533", "2.2", "the request names its mode, and the cookie if there is one")
+# RFC 4533 §2.2: the request names its mode, and the cookie if there is one.
 @pytest.mark.parametrize(
     ("mode", "cookie", "written"),
     [
@@ -101,7 +101,7 @@ def test_request_is_written(mode, cookie, written):
 # -- refreshing -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.spec("RFC 4533", "3.3.2", "without a cookie the whole content is sent")
+# RFC 4533 §3.3.2: without a cookie the whole content is sent.
 @pytest.mark.parametrize("deletes", [None, True, False])
 def test_refresh_without_a_cookie_is_complete(deletes):
     reading = refresh(entry(1), entry(2), done(deletes=deletes, cookie=b"c"), has_cookie=False)
@@ -111,7 +111,7 @@ def test_refresh_without_a_cookie_is_complete(deletes):
     assert (ending.completeness, ending.cookie, ending.present) == (Completeness.COMPLETE, b"c", frozenset())
 
 
-@pytest.mark.spec("RFC 4533", "2.5", "an id set with refreshDeletes names deleted entries")
+# RFC 4533 §2.5: an id set with refreshDeletes names deleted entries.
 def test_refresh_by_deletes_tells_changes_only():
     reading = refresh(entry(1, State.MODIFY), id_set(2, 3, deletes=True), done(deletes=True, cookie=b"c"))
 
@@ -119,7 +119,7 @@ def test_refresh_by_deletes_tells_changes_only():
     assert reading.ending().completeness is Completeness.CHANGES
 
 
-@pytest.mark.spec("RFC 4533", "2.5", "an id set without refreshDeletes names entries that are present")
+# RFC 4533 §2.5: an id set without refreshDeletes names entries that are present.
 @pytest.mark.parametrize("flag", [None, False])
 def test_present_phase_lists_what_is_there(flag):
     reading = refresh(
@@ -135,7 +135,7 @@ def test_present_phase_lists_what_is_there(flag):
     assert ending.present == {IDS[2], IDS[3], IDS[4]}
 
 
-@pytest.mark.spec("RFC 4533", "3.3.2", "a present phase may be followed by a delete phase")
+# RFC 4533 §3.3.2: a present phase may be followed by a delete phase.
 def test_present_phase_before_a_delete_phase_still_counts():
     reading = refresh(
         id_set(2, 3),
@@ -148,7 +148,7 @@ def test_present_phase_before_a_delete_phase_still_counts():
     assert reading.ending().completeness is Completeness.PRESENT
 
 
-@pytest.mark.spec("RFC 4533", "2.4", "a done control without a cookie leaves the old one")
+# RFC 4533 §2.4: a done control without a cookie leaves the old one.
 def test_nothing_changed_brings_no_cookie():
     reading = refresh(done(deletes=True))
 
@@ -215,7 +215,7 @@ def test_every_ending_but_success_raises(message, reason):
         reading.ending()
 
 
-@pytest.mark.spec("RFC 4533", "2.6", "e-syncRefreshRequired asks to begin without a cookie")
+# RFC 4533 §2.6: e-syncRefreshRequired asks to begin without a cookie.
 def test_refresh_required_has_an_error_of_its_own():
     with pytest.raises(RefreshRequiredError):
         list(refresh(done(4096)))
@@ -294,7 +294,7 @@ def test_state_is_the_same_by_either_way(data, state):
 # -- persisting -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.spec("RFC 4533", "3.4", "a refresh message with refreshDone ends the refreshing stage")
+# RFC 4533 §3.4: a refresh message with refreshDone ends the refreshing stage.
 @pytest.mark.parametrize(
     ("tag", "parts", "completeness"),
     [
@@ -390,7 +390,7 @@ def pages(*answers: list[Message]) -> paging.PagedReading:
     )
 
 
-@pytest.mark.spec("RFC 2696", "3", "the last page has an empty cookie")
+# RFC 2696 §3: the last page has an empty cookie.
 def test_pages_are_whole_after_the_empty_cookie():
     reading = pages([entry(1), page(b"a")], [Message(1, ber.SEARCH_REFERENCE, b"", b""), entry(2), page(b"")])
 
