@@ -110,7 +110,7 @@ def test_refused_change_of_active_directory_names_no_rule():
     assert read_windows_problem("") is None
 
 
-@pytest.mark.spec("RFC 3062", "2", "userIdentity [0], oldPasswd [1], newPasswd [2]")
+# RFC 3062 §2: userIdentity [0], oldPasswd [1], newPasswd [2].
 def test_password_modify_request_is_written():
     assert write_change("cn=a", b"old", b"new") == b"\x30\x10\x80\x04cn=a\x81\x03old\x82\x03new"
     assert write_change("cn=a", None, b"new") == b"\x30\x0b\x80\x04cn=a\x82\x03new"
