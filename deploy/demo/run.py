@@ -74,8 +74,6 @@ def prepare_folder() -> None:
 
 def check_tools() -> None:
     """Refuse to begin half of it."""
-    if not (BIN / "granian").exists():
-        raise Trouble("granian is missing from .venv; remove .venv and run `make run` again.")
     if (
         shutil.which("slapd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin:/usr/libexec")
         is None
@@ -237,8 +235,7 @@ def start_everything(supervisor: Supervisor, port: int, given: dict[str, Any]) -
     """Start the service, its deliveries and housekeeping, and the applications; wait until all of them answer."""
     issuer = supervisor.environment["IAM_ISSUER"]
     supervisor.start(
-        "service", BIN / "granian", "--interface", "wsgi", "--host", "127.0.0.1", "--port", str(port),
-        "--workers", "2", "--blocking-threads", "8", "--no-access-log", "iam.wsgi:application",
+        "service", sys.executable, "-m", "iam.serving", "--host", "127.0.0.1", "--port", str(port),
     )  # fmt: skip
     supervisor.start("deliver", sys.executable, "manage.py", "deliver")
     supervisor.start("housekeeping", sys.executable, "manage.py", "housekeeping", "--every", "60")

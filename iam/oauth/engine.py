@@ -79,6 +79,19 @@ def may_write(request: Request) -> bool:
     return path != "/token" or _MACHINE_GRANT not in request.body.split(b"&")
 
 
+_AT_ONCE = frozenset({
+    ("GET", "/.well-known/openid-configuration"), ("GET", "/.well-known/oauth-authorization-server"), ("GET", "/jwks"),
+    ("HEAD", "/jwks"), ("POST", "/introspect"), ("GET", "/userinfo"), ("POST", "/userinfo"),
+})  # fmt: skip
+
+
+def may_know_at_once(method: str, path: str, body: bytes) -> bool:
+    """Say whether a request is of a kind that memory often answers; whether it does, only asking tells."""
+    if path == "/token":
+        return method == "POST" and _MACHINE_GRANT in body
+    return (method, path) in _AT_ONCE
+
+
 def handle(request: Request, state: State, now: datetime) -> Answer:
     """Answer one request to a protocol endpoint.
 

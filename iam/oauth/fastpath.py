@@ -8,10 +8,10 @@ protocol goes through both doors and compares them (tests/app/oauth/doors.py).
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterable, MutableMapping
+from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from http.client import responses
 from threading import local
-from typing import Any
+from typing import Any, cast
 
 from django.conf import settings
 from django.db import connection
@@ -22,7 +22,9 @@ from iam.audit.facts import HANDED_ON, RequestFacts, facts_from
 
 from . import attempts, engine, memory
 from .environment import TOO_LARGE, body_length, clock, read
+from .ports import State
 from .protocol.messages import PARAMETERS_SIZE_MAX, Answer, Response
+from .state import MemoryState
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +39,7 @@ ANSWERED = "iam.answer"
 FAILED = "iam.failure"
 
 _HOSTS_MAX = 64
+NO_COOKIES: Mapping[str, str] = {}  # nothing that is answered at once looks at any
 # A connection that rested longer is asked whether it still lives, before a request depends on it.
 _RESTED_SECONDS = 1.0
 # A body that is refused unread is read all the same, up to here (portal/middleware.py says why).
@@ -53,6 +56,7 @@ class FastPath:
         self._hosts: set[str] = set()
         self._thread = local()
         self._headers = _headers_of_every_answer()
+        self._state: MemoryState | None = None
 
     def __call__(self, environment: Environment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer, or let Django answer."""
@@ -79,6 +83,41 @@ class FastPath:
             headers.append(("Referrer-Policy", settings.SECURE_REFERRER_POLICY))
         start_response(_STATUS.get(answer.status, f"{answer.status} Unknown"), headers)
         return (answer.body,)
+
+    def at_once(self, environment: Environment, body: bytes) -> tuple[bytes, bytes] | None:
+        """Return head and body of the answer if memory has it, None when anything has to be waited for.
+
+        Whoever calls this has one thread for all clients: nothing here reads the database, the network or the disk.
+        What is refused is counted in the database, so only good answers come from here.
+        """
+        method, path = environment["REQUEST_METHOD"], environment["PATH_INFO"]
+        if not engine.may_know_at_once(method, path, body) or not self._is_our_host(
+            environment.get("HTTP_HOST", "")
+        ):
+            return None
+        self._begin()
+        remembered = memory.fresh()
+        if remembered is None:
+            return None
+        state = self._state
+        if state is None or state.of is not remembered:
+            state = self._state = MemoryState(remembered)
+        try:
+            facts = facts_from(environment)
+            answer = engine.handle(read(environment, body, NO_COOKIES, facts), cast("State", state), clock())
+        except Exception:  # noqa: BLE001 -- NotInMemory, or a fault, which the other door will meet and show
+            return None
+        if not isinstance(answer, Response) or answer.cookies_ended:
+            return None
+        return self._head(answer, facts), answer.body
+
+    def _head(self, answer: Response, facts: RequestFacts) -> bytes:
+        headers = [*answer.headers, ("Content-Length", str(len(answer.body))), *self._headers]
+        if not any(name == "Referrer-Policy" for name, _ in answer.headers):
+            headers.append(("Referrer-Policy", settings.SECURE_REFERRER_POLICY))
+        headers.append(("X-Request-Id", facts.request_id))
+        lines = "".join(f"\r\n{name}: {value}" for name, value in headers)
+        return f"HTTP/1.1 {_STATUS[answer.status]}{lines}".encode("latin-1")
 
     def _answer(self, environment: Environment, facts: RequestFacts) -> Answer:
         self._begin()

@@ -129,6 +129,8 @@ _listener: Listener | None = None
 def listen() -> None:
     """Begin to listen for changes, once a process; on SQLite there is nothing to listen to."""
     global _listener
+    if _listener is not None:
+        return
     with _lock:
         if _listener is None and connection.vendor == "postgresql":
             _listener = Listener(_told)
@@ -162,6 +164,14 @@ def current() -> Memory:
     """
     if connection.vendor == "sqlite":
         return _current_of_sqlite()
+    return fresh() or _reread()
+
+
+def fresh() -> Memory | None:
+    """Return the memory if it is surely what the database says now, None when that has to be asked.
+
+    Never blocks: only where every change is heard can there be an answer.
+    """
     memory = _memory
     if (
         memory is not None
@@ -171,7 +181,7 @@ def current() -> Memory:
         and not memory.has_ended()
     ):
         return memory
-    return _reread()
+    return None
 
 
 def _reread() -> Memory:

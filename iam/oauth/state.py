@@ -23,7 +23,7 @@ from .device_store import DatabaseDevices
 from .models import Consent
 from .ports import Devices, PersonFacts, Registrar, Standing, Store
 from .protocol.authorization_details import DetailType
-from .protocol.jose import Key, SigningUnavailable
+from .protocol.jose import Key, MemorySigner, SigningUnavailable
 from .protocol.messages import ClientFacts, Disclosure, Response, SessionFacts
 from .protocol.trusted_issuers import TrustedIssuerFacts
 from .registrations import DatabaseRegistrar
@@ -50,26 +50,18 @@ def session_value(session: LoginSession) -> SessionFacts:
 forget = memory.forget
 
 
-class DatabaseState:
-    """The engine's State for one request. In: `published` says how to come by keys that others publish."""
+class Remembered:
+    """What a worker knows without asking anybody."""
 
-    def __init__(self, published: client_keys.Published = client_keys.read) -> None:
-        self._published = published
-        self._epoch = memory.tokens.epoch  # before anything is read
-        self._memory = memory.current()
-        self._standings: dict[tuple[str | None, UUID, datetime], Standing] = {}
+    def __init__(self, remembered: memory.Memory) -> None:
+        self._memory = remembered
         self.issuer: str = settings.IAM_ISSUER
-        self.generation = self._memory.generation
+        self.generation = remembered.generation
         self.refresh_key = derived_key("refresh-token")
         self.has_certificates = bool(settings.IAM_TRUSTED_PROXIES)
         self.certificate_address: str = settings.IAM_CLIENT_CERTIFICATE_ADDRESS
         self.nonce_key = derived_key("dpop-nonce")
-        self.pairwise_salt = self._memory.pairwise_salt
-        self.store: Store = DatabaseStore()
-        self.registrar: Registrar = DatabaseRegistrar()
-        self.devices: Devices = DatabaseDevices()
-
-    # -- remembered -------------------------------------------------------------------------------------
+        self.pairwise_salt = remembered.pairwise_salt
 
     def client(self, client_id: str) -> ClientFacts | None:
         """Return a client, enabled or not."""
@@ -124,13 +116,30 @@ class DatabaseState:
         """Return the keyed digest of a client secret."""
         return client_secret_digest(secret)
 
-    def client_keys(self, client: ClientFacts, kid: str) -> tuple[Mapping[str, Any], ...]:  # Any: public JWKs
-        """Return a client's public keys; see client_keys.py for how old they may be."""
-        return self._published(client.jwks_uri, kid) if client.jwks_uri else client.jwks
-
     def trusted_issuer(self, issuer: str) -> TrustedIssuerFacts | None:
         """Return an issuer of assertions that is registered and switched on."""
         return self._memory.issuers.get(issuer)
+
+    def user_code_digest(self, user_code: str) -> str:
+        """Return the keyed digest of a user code."""
+        return user_code_digest(user_code)
+
+
+class DatabaseState(Remembered):
+    """The engine's State for one request. In: `published` says how to come by keys that others publish."""
+
+    def __init__(self, published: client_keys.Published = client_keys.read) -> None:
+        self._published = published
+        self._epoch = memory.tokens.epoch  # before anything is read
+        super().__init__(memory.current())
+        self._standings: dict[tuple[str | None, UUID, datetime], Standing] = {}
+        self.store: Store = DatabaseStore()
+        self.registrar: Registrar = DatabaseRegistrar()
+        self.devices: Devices = DatabaseDevices()
+
+    def client_keys(self, client: ClientFacts, kid: str) -> tuple[Mapping[str, Any], ...]:  # Any: public JWKs
+        """Return a client's public keys; see client_keys.py for how old they may be."""
+        return self._published(client.jwks_uri, kid) if client.jwks_uri else client.jwks
 
     def issuer_keys(
         self, issuer: TrustedIssuerFacts, kid: str
@@ -146,20 +155,12 @@ class DatabaseState:
         """Return the ways in which clients can authenticate as things are configured."""
         return client_authorities.switched_on_methods()
 
-    def user_code_digest(self, user_code: str) -> str:
-        """Return the keyed digest of a user code."""
-        return user_code_digest(user_code)
-
     def document(self, name: str, build: Callable[[], Response]) -> Response:
         """Return an answer that is made of what administrators set and nothing else: built once, then remembered."""
         found = self._memory.documents.get(name)
         if found is None:
             found = self._memory.documents[name] = build()
         return cast("Response", found)
-
-    def recall(self, token: str, now: datetime) -> Any:  # Any: the gate's BearerToken
-        """Return what the gate remembered of an access token, while it may be believed."""
-        return memory.tokens.recall(token, now) if memory.remembers_tokens() else None
 
     def remember(
         self, token: str, bearer: Any, until: datetime, depends_on: tuple[str, ...]
@@ -171,6 +172,10 @@ class DatabaseState:
     def next_change(self, user_id: UUID, now: datetime) -> datetime | None:
         """Return when a person's rights change next by date alone."""
         return selectors.next_change(user_id, now)
+
+    def recall(self, token: str, now: datetime) -> Any:  # Any: the gate's BearerToken
+        """Return what the gate remembered of an access token, while it may be believed."""
+        return memory.tokens.recall(token, now) if memory.remembers_tokens() else None
 
     # -- read each time -----------------------------------------------------------------------------------
 
@@ -272,3 +277,42 @@ class DatabaseState:
     def tally(self, source: str, client_id: str, reason: str, now: datetime, request_id: str = "") -> None:
         """Count a refusal of somebody unknown."""
         tally(source, client_id, reason, now, request_id)
+
+
+class NotInMemory(Exception):
+    """What was asked for is not, or not surely, in memory: it has to be waited for."""
+
+
+class MemoryState(Remembered):
+    """The State of a request that is answered at once or not at all: whatever is not in memory raises NotInMemory.
+
+    It serves any number of requests, as long as `of` is what the worker remembers.
+    """
+
+    def __init__(self, of: memory.Memory) -> None:
+        super().__init__(of)
+        self.of = of
+
+    def document(self, name: str, build: Callable[[], Response]) -> Response:
+        """Return an answer that was built before."""
+        found = self._memory.documents.get(name)
+        if found is None:
+            raise NotInMemory(name)
+        return cast("Response", found)
+
+    def recall(self, token: str, now: datetime) -> Any:  # Any: the gate's BearerToken
+        """Return what the gate remembered of an access token."""
+        found = memory.tokens.recall(token, now) if memory.remembers_tokens() else None
+        if found is None:
+            raise NotInMemory("token")
+        return found
+
+    def signing_key(self, algorithm: str) -> Key:
+        """Return the active key if it is in this process: a device is waited for."""
+        key = super().signing_key(algorithm)
+        if not isinstance(key.signer, MemorySigner):
+            raise NotInMemory(algorithm)
+        return key
+
+    def __getattr__(self, name: str) -> Any:  # Any: it never returns
+        raise NotInMemory(name)

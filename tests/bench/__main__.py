@@ -102,15 +102,13 @@ def _measure(
 
 
 def _empty_answer(folder: Path, seconds: float) -> Limit:
-    granian = server.Granian(
-        "tests.bench.empty:application", free_port(), server.bare_environment(), folder / "log"
-    )
+    empty = server.Server("tests.bench.empty", free_port(), server.bare_environment(), folder / "log")
     with contextlib.ExitStack() as stack:
-        stack.callback(granian.stop)
-        granian.start()
-        order = Order("empty", seconds, CONNECTIONS, empty_port=granian.port)
-        run = runs.median([runs.measure(order, {"service": granian.tree}) for _ in range(REPEATS)])
-    return Limit("one empty WSGI answer of granian", run.per_second, run.p50_ms, run.p99_ms, run.total_ms)
+        stack.callback(empty.stop)
+        empty.start()
+        order = Order("empty", seconds, CONNECTIONS, empty_port=empty.port)
+        run = runs.median([runs.measure(order, {"service": empty.tree}) for _ in range(REPEATS)])
+    return Limit("one empty answer of the server", run.per_second, run.p50_ms, run.p99_ms, run.total_ms)
 
 
 def _one_database(
@@ -118,9 +116,9 @@ def _one_database(
 ) -> Report:
     report = Report(database)
     for _ in range(REPEATS):
-        service.granian.stop()
-        report.starts_seconds.append(service.granian.start())
-    report.memory_start_bytes = service.granian.tree.memory_bytes()
+        service.server.stop()
+        report.starts_seconds.append(service.server.start())
+    report.memory_start_bytes = service.server.tree.memory_bytes()
     world_file = str(service.world_file)
     for operation in operations:
         _note(f"{database}: {operation}")
@@ -132,7 +130,7 @@ def _one_database(
             for repeat in range(1, REPEATS + 1)
         ]
         report.median[operation] = runs.median(report.runs[operation])
-    report.memory_end_bytes = service.granian.tree.memory_bytes()
+    report.memory_end_bytes = service.server.tree.memory_bytes()
     return report
 
 

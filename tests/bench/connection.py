@@ -1,4 +1,4 @@
-"""One persistent HTTP connection, as little of HTTP as granian's answers need: the generator shares the machine."""
+"""One persistent HTTP connection, as little of HTTP as the server's answers need: the generator shares the machine."""
 
 import socket
 from dataclasses import dataclass

@@ -120,7 +120,7 @@ def _repeat(step: Callable[[], None]) -> int:
 @contextlib.contextmanager
 def _prepared(kind: Database) -> Iterator[tuple[dict[str, str], Path]]:
     with server.running(kind) as service:
-        yield service.granian.environment, service.world_file
+        yield service.server.environment, service.world_file
 
 
 def main() -> None:

@@ -34,13 +34,14 @@ class Database(StrEnum):
 
 
 @dataclass(slots=True)
-class Granian:
-    """A granian as `make run` starts it: two workers with eight threads each."""
+class Server:
+    """The server as `make run` starts it: two workers with eight threads each. `program` is a module that serves."""
 
-    application: str
+    program: str
     port: int
     environment: dict[str, str]
     log: Path
+    options: tuple[str, ...] = ()
     process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> float:
@@ -48,9 +49,7 @@ class Granian:
         begun = time.perf_counter()
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [Path(sys.executable).with_name("granian"), "--interface", "wsgi", "--host", "127.0.0.1",
-                 "--port", str(self.port), "--workers", "2", "--blocking-threads", "8", "--no-access-log",
-                 self.application],
+                [sys.executable, "-m", self.program, *self.options, "--port", str(self.port)],
                 cwd=ROOT, env=self.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                 start_new_session=True,  # Control-C is ours to hear: we stop things in their order
             )  # fmt: skip
@@ -62,7 +61,7 @@ class Granian:
             time.sleep(0.005)
         self.stop()
         words = self.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        raise BenchError(f"The service ({self.application}) did not start: {' / '.join(words[-3:])}")
+        raise BenchError(f"The service ({self.program}) did not start: {' / '.join(words[-3:])}")
 
     def _answers(self) -> bool:
         request = b"GET /jwks HTTP/1.1\r\nHost: localhost:%d\r\nConnection: close\r\n\r\n" % self.port
@@ -96,9 +95,9 @@ class Granian:
 
 @dataclass(slots=True)
 class Service:
-    """The service in use: granian, its database, the directory, and the file that describes its world."""
+    """The service in use: server, its database, the directory, and the file that describes its world."""
 
-    granian: Granian
+    server: Server
     directory: ProcessTree
     database: ProcessTree | None
     world_file: Path
@@ -106,7 +105,7 @@ class Service:
 
     def parts(self) -> dict[str, ProcessTree]:
         """Return what does the work, by name; SQLite works inside the service's own processes."""
-        parts = {"service": self.granian.tree, "directory": self.directory}
+        parts = {"service": self.server.tree, "directory": self.directory}
         return parts if self.database is None else {**parts, "database": self.database}
 
 
@@ -142,11 +141,11 @@ def running(kind: Database) -> Iterator[Service]:
         _run(environment, "-m", "tests.bench.world", str(folder / "world.json"))
         if kind is Database.POSTGRESQL:
             _analyse(owner)
-        granian = Granian("iam.wsgi:application", port, environment, folder / "service.log")
-        stack.callback(granian.stop)
+        server = Server("iam.serving", port, environment, folder / "service.log")
+        stack.callback(server.stop)
         if directory.pid is None:
             raise BenchError("slapd ended.")
-        yield Service(granian, ProcessTree(directory.pid), tree, folder / "world.json", owner)
+        yield Service(server, ProcessTree(directory.pid), tree, folder / "world.json", owner)
 
 
 def _directory(folder: Path) -> slapd.Server:

@@ -1,4 +1,4 @@
-"""The whole service on real parts: slapd, a database, granian with two workers; for tests that speak HTTP."""
+"""The whole service on real parts: slapd, a database, the server with two workers; for tests that speak HTTP."""
 
 import base64
 import contextlib
@@ -70,8 +70,7 @@ def running(kind: str) -> Iterator[Service]:
         _run(environment, "manage.py", "collectstatic", "--noinput", "--verbosity", "0")
         _run(environment, "-m", "tests.servers.organisation")
         process = subprocess.Popen(
-            [Path(sys.executable).with_name("granian"), "--interface", "wsgi", "--host", "127.0.0.1", "--port", str(port),
-             "--workers", "2", "--blocking-threads", "8", "--no-access-log", "iam.wsgi:application"],
+            [sys.executable, "-m", "iam.serving", "--port", str(port)],
             cwd=ROOT, env=environment, stdout=stack.enter_context((folder / "service.log").open("wb")), stderr=subprocess.STDOUT,
         )  # fmt: skip
         stack.callback(_stop, process)

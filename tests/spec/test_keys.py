@@ -184,8 +184,7 @@ def test_a21_private_keys_show_at_no_address_and_in_no_log(service):
 def start(service: Service, tmp_path: Path, **changes: str) -> subprocess.CompletedProcess[str]:
     """Start a second service as an operator would, and wait until it gives up."""
     return subprocess.run(
-        [Path(sys.executable).with_name("granian"), "--interface", "wsgi", "--host", "127.0.0.1",
-         "--port", str(postgres.free_port()), "--workers", "1", "--no-access-log", "iam.wsgi:application"],
+        [sys.executable, "-m", "iam.serving", "--port", str(postgres.free_port()), "--workers", "1"],
         cwd=ROOT, env={**service.environment, **changes}, text=True, capture_output=True, timeout=60, check=False,
     )  # fmt: skip
 
