@@ -74,13 +74,18 @@ def build(documents: Sequence[Document], marks: Sequence[Mark], shown: frozenset
     """Return the page. In: `shown` the tests that a mutation has shown to fail."""
     held = holders(marks)
     whole = [document for document in documents if document.is_whole]
-    others = [document for document in documents if not document.is_whole and not document.is_own]
+    named = {mark.values[0] for mark in marks if mark.kind == "spec"}
+    others = [
+        document
+        for document in documents
+        if not document.is_whole and not document.is_own and (document.rules or document.name in named)
+    ]
     own = [document for document in documents if document.is_own]
     parts = [HEAD, _summary(whole, held, shown)]
     said = _said(marks)
     parts += [_table(document, held, said.get(document.name, {}), shown) for document in whole]
     parts.append(
-        "## Other specifications\n\nWhat tests say they hold, section by section, and what is known to be absent.\n"
+        "## Other specifications\n\nNot every rule of these: what tests hold, and what is known to be absent.\n"
     )
     parts.append(_other_summary(others, said, held))
     parts += [_other(document, said.get(document.name, {}), held, shown) for document in others]

@@ -248,6 +248,7 @@ def test_a42_known_disabled_and_unknown_names_are_alike_at_every_try_and_when_sl
 
 
 @pytest.mark.parametrize("n", range(3))
+@pytest.mark.rules("rfc9700/4.13/proxy")
 def test_a41_forwarded_headers_of_a_stranger_are_no_other_source(service, n):
     name = ("X-Forwarded-For", "Forwarded", "X-Real-IP")[n]
     guesser = visitor(service, "", address=f"127.0.8.{n + 1}")
@@ -835,7 +836,7 @@ def test_cookies_of_an_http_issuer_have_the_right_names_and_flags(service):
 
 @pytest.mark.parametrize("path", ["/", "/sign-in", "/sign-out", "/signed-out"])
 @pytest.mark.parametrize("language", LANGUAGES)
-@pytest.mark.rules("core/3.1.2.3/clickjacking")
+@pytest.mark.rules("core/3.1.2.3/clickjacking", "rfc9700/4.2.4/referrer", "rfc9700/4.16/clickjacking")
 def test_every_page_has_its_language_and_headers(service, path, language):
     person = visitor(service, "", language=language)
 
@@ -891,7 +892,7 @@ def test_language_that_is_none_of_ours_is_no_choice(service, language):
         "http:///evil.example", "/@evil.example", "//user@localhost:1/", "?x", "#x",
     ],
 )  # fmt: skip
-@pytest.mark.rules("fapi/5.3.2.1/7")
+@pytest.mark.rules("fapi/5.3.2.1/7", "rfc9700/2.1/open-redirector")
 def test_a40_next_of_the_language_form_cannot_leave_the_site(service, back):
     person = visitor(service, "")
     page = person.open(service.issuer + "/signed-out")

@@ -146,7 +146,7 @@ class Watched(Person):
         return self._follow(response)
 
 
-@pytest.mark.rules("fapi/5.3.2.2/10", "fapi/5.3.2.2/11", "core/16.22/no-307")
+@pytest.mark.rules("fapi/5.3.2.2/10", "fapi/5.3.2.2/11", "core/16.22/no-307", "rfc9700/4.12/no-307")
 def test_credentials_are_never_sent_on_by_a_redirect(service):
     """307 and 308 would make the browser post password and code again, to wherever it is sent."""
     person = Watched(service.issuer, "crowd38")
@@ -421,7 +421,7 @@ def test_machine_endpoints_bad_request_gets_the_registered_error(
     assert "reference" in response.json()["error_description"]
 
 
-@pytest.mark.rules("fapi/5.3.2.1/1", "rp-logout/2.1/metadata")
+@pytest.mark.rules("fapi/5.3.2.1/1", "rp-logout/2.1/metadata", "rfc8414/3/well-known")
 def test_discovery_lists_what_is_there(service):
     metadata = requests.get(f"{service.issuer}/.well-known/openid-configuration", timeout=20).json()
 

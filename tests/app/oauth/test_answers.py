@@ -9,6 +9,8 @@ import pytest
 
 from iam import checks
 from iam.accounts import cookies
+from iam.oauth.clients import apply_all
+from iam.oauth.protocol.fields import MetadataError
 from iam.oauth.protocol.messages import ErrorPage, Interaction, Need, Request, Response
 
 from .conftest import ISSUER, SECRET, World, answer_of, claims_of
@@ -52,6 +54,7 @@ def test_authorize_by_post_is_answered_as_by_get(world: World) -> None:
     "core/15.1/display",
     "core/15.1/locales",
     "core/15.1/acr-values",
+    "rfc6749/3.1/unknown",
 )
 def test_what_is_optional_or_unknown_is_no_error(parameter: dict[str, str], world: World) -> None:
     world.sign_in()
@@ -68,6 +71,7 @@ def test_what_is_optional_or_unknown_is_no_error(parameter: dict[str, str], worl
     "core/3.1.3.3/id-token",
     "core/3.1.3.3/no-store",
     "core/13.3/no-null",
+    "rfc6749/5.1/no-store",
 )
 def test_token_answer_is_json_that_nobody_keeps(world: World) -> None:
     world.sign_in()
@@ -81,6 +85,7 @@ def test_token_answer_is_json_that_nobody_keeps(world: World) -> None:
         "no-store",
     )
     assert value["token_type"] == "Bearer"
+    assert headers["Pragma"] == "no-cache"
     assert {"access_token", "id_token", "refresh_token", "expires_in", "scope"} <= value.keys()
     assert None not in value.values()
 
@@ -128,6 +133,8 @@ def posted(world: World, body: bytes = b"", authorization: str = "") -> Response
     "core/5.3.2/sub",
     "core/5.3.2/content-type",
     "core/5.3.2/utf-8",
+    "rfc6750/2.1/header",
+    "rfc6750/2.2/form",
 )
 def test_userinfo_is_the_same_by_get_and_by_post(world: World) -> None:
     world.sign_in()
@@ -176,7 +183,7 @@ def test_standard_claims_have_their_types(name: str, kind: type, world: World) -
     assert isinstance(said[name], kind)
 
 
-@pytest.mark.rules("core/5.3.3/errors")
+@pytest.mark.rules("core/5.3.3/errors", "rfc6750/3.1/invalid-token")
 def test_userinfo_refuses_as_bearer_tokens_are_refused(world: World) -> None:
     world.sign_in()
     token = world.tokens()["access_token"]
@@ -215,6 +222,9 @@ def test_userinfo_refuses_as_bearer_tokens_are_refused(world: World) -> None:
     "disco/4.1/get",
     "disco/4.2/json",
     "disco/4.2/empty",
+    "rfc8414/2/required",
+    "rfc8414/3/well-known",
+    "rfc8414/3.2/empty",
 )
 def test_metadata_has_what_is_required_and_nothing_empty(path: str, world: World) -> None:
     answer = world.ask(Request("GET", path))
@@ -342,3 +352,83 @@ def test_id_token_hint_that_has_expired_is_a_good_hint(world: World) -> None:
     answer = world.later(minutes=50).authorize(id_token_hint=hint, prompt="none")
 
     assert "code" in answer_of(answer)
+
+
+# -- rules of OAuth 2.0 that no other file holds ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", ["/token", "/par", "/introspect", "/revoke", "/device_authorization"])
+@pytest.mark.parametrize("method", ["GET", "PUT", "HEAD"])
+@pytest.mark.rules("rfc6749/3.2/post")
+def test_endpoints_of_machines_take_posts_only(path: str, method: str, world: World) -> None:
+    answer = world.ask(Request(method, path, query="grant_type=client_credentials"))
+
+    assert isinstance(answer, Response)
+    assert answer.status in {400, 401, 405}
+    assert b"access_token" not in answer.body
+
+
+@pytest.mark.rules("rfc6749/4.4.2/confidential")
+def test_client_credentials_of_a_public_client_are_refused(world: World) -> None:
+    response = world.post("/token", "public", None, grant_type="client_credentials", scope="demo.read")
+
+    assert json.loads(response.body)["error"] in {"unauthorized_client", "invalid_client"}
+    with pytest.raises(MetadataError, match="client_credentials"):
+        register(world, client_id="public", grant_types=["client_credentials"])
+
+
+@pytest.mark.rules("rfc6749/4.4.3/no-refresh")
+def test_client_credentials_get_no_refresh_token(world: World) -> None:
+    response = world.post("/token", "service", grant_type="client_credentials")
+
+    assert set(json.loads(response.body)) == {"access_token", "token_type", "expires_in", "scope"}
+
+
+@pytest.mark.rules("rfc6750/2/one-way")
+def test_userinfo_token_sent_twice_is_refused(world: World) -> None:
+    world.sign_in()
+    token = world.tokens()["access_token"]
+    body = urlencode({"access_token": token}).encode()
+
+    answer = posted(world, body, f"Bearer {token}")
+
+    assert answer.status == 400
+    assert 'error="invalid_request"' in dict(answer.headers)["WWW-Authenticate"]
+
+
+@pytest.mark.rules("rfc9068/2.2/claims", "rfc9068/2.2.1/sign-in")
+def test_access_token_has_what_every_resource_server_needs(world: World) -> None:
+    session = world.sign_in()
+    world.later(seconds=7)
+
+    said = claims_of(world.tokens(scope="openid demo.read")["access_token"])
+
+    at = int(world.now.timestamp())
+    assert (said["iss"], said["sub"], said["client_id"]) == (ISSUER, world.person.sub, "web")
+    assert (said["iat"], said["exp"], said["auth_time"]) == (
+        at,
+        at + 300,
+        int(session.password_at.timestamp()),
+    )
+    assert (said["acr"], said["amr"], said["scope"]) == ("aal2", ["pwd", "otp", "mfa"], "openid demo.read")
+    assert said["aud"] == ["resource", ISSUER]
+    assert said["jti"] != claims_of(world.tokens(scope="openid demo.read")["access_token"])["jti"]
+
+
+@pytest.mark.rules("rfc9207/2.3/metadata", "rfc9700/2.1.1/detect")
+def test_metadata_says_what_protects_a_request(world: World) -> None:
+    answer = world.ask(Request("GET", "/.well-known/openid-configuration"))
+
+    assert isinstance(answer, Response)
+    said = json.loads(answer.body)
+    assert said["authorization_response_iss_parameter_supported"] is True
+    assert said["code_challenge_methods_supported"] == ["S256"]
+
+
+@pytest.mark.rules("rfc9700/2.6/client-id")
+def test_client_that_is_named_like_a_person_is_refused(world: World) -> None:
+    with pytest.raises(MetadataError, match="person"):
+        apply_all(
+            [{"client_id": world.person.sub, "redirect_uris": ["https://app.example/cb"], "scope": "openid"}],
+            world.now, "system:test",
+        )  # fmt: skip

@@ -83,7 +83,7 @@ def error_of(answer: Answer | Refused) -> str:
 @pytest.mark.parametrize(
     "changes", [{}, {"prompt": "none"}, {"response_type": "token"}, {"scope": "x"}], ids=str
 )
-@pytest.mark.rules("fapi/5.3.2.1/7", "core/3.1.2.1/redirect-exact")
+@pytest.mark.rules("fapi/5.3.2.1/7", "core/3.1.2.1/redirect-exact", "rfc9700/2.1/open-redirector")
 def test_a01_nothing_is_redirected_before_client_and_address_fit(
     uri: str | None, changes: dict[str, str], send: Send, world: World
 ) -> None:
@@ -93,7 +93,7 @@ def test_a01_nothing_is_redirected_before_client_and_address_fit(
     assert not Grant.objects.exists()
 
 
-@pytest.mark.rules("core/3.1.2.1/redirect-exact")
+@pytest.mark.rules("core/3.1.2.1/redirect-exact", "rfc9700/2.1/exact")
 def test_a02_address_that_is_not_exactly_registered_is_refused_on_every_road(
     send: Send, world: World
 ) -> None:
@@ -106,6 +106,7 @@ def test_a02_address_that_is_not_exactly_registered_is_refused_on_every_road(
     "uri", ["http://127.0.0.1:5001/cb", "http://127.0.0.1/cb", "http://127.0.0.1:65535/cb"]
 )
 @pytest.mark.spec("RFC 8252", "7.3", "any port of a loopback address")
+@pytest.mark.rules("rfc8252/7.3/any-port")
 def test_loopback_address_of_a_native_client_on_every_road(uri: str, send: Send, world: World) -> None:
     world.sign_in()
 
@@ -118,6 +119,7 @@ def test_loopback_address_of_a_native_client_on_every_road(uri: str, send: Send,
 @pytest.mark.parametrize(
     "uri", ["http://127.0.0.1:5001/cb/x", "http://[::1]:5001/cb", "http://localhost:5001/cb"]
 )
+@pytest.mark.rules("rfc8252/8.4/registered", "rfc9700/2.1/exact")
 def test_a02_loopback_address_that_differs_in_more_than_its_port_on_every_road(
     uri: str, send: Send, world: World
 ) -> None:
@@ -198,7 +200,9 @@ def test_a04_address_that_a_browser_runs_can_be_neither_registered_nor_used(
         None,
     ],
 )
-@pytest.mark.rules("fapi/5.3.2.2/1", "core/3.1.2.1/response-type", "core/3.1.2.2/required")
+@pytest.mark.rules(
+    "fapi/5.3.2.2/1", "core/3.1.2.1/response-type", "core/3.1.2.2/required", "rfc9700/2.1.2/implicit"
+)
 def test_a05_only_a_code_can_be_asked_for(response_type: str | None, send: Send, world: World) -> None:
     world.sign_in()
 
@@ -246,7 +250,7 @@ def test_a05_what_the_client_may_do_is_checked_again_when_the_code_is_made(
     ids=str,
 )  # fmt: skip
 @pytest.mark.spec("RFC 7636", "4.4.1", "no request without a good challenge")
-@pytest.mark.rules("fapi/5.3.2.2/5")
+@pytest.mark.rules("fapi/5.3.2.2/5", "rfc7636/4.4.1/required", "rfc8252/8.1/pkce", "rfc9700/2.1.1/downgrade")
 def test_a06_request_without_an_s256_challenge_is_refused(
     changes: dict[str, str | None], send: Send, world: World
 ) -> None:
@@ -257,6 +261,7 @@ def test_a06_request_without_an_s256_challenge_is_refused(
 
 
 @pytest.mark.parametrize("verifier", [None, "", "x" * 64, "x" * 42])
+@pytest.mark.rules("rfc7636/4.3/challenge", "rfc9700/2.1.1/pkce")
 def test_a06_code_is_worth_nothing_without_the_verifier_of_its_request(
     verifier: str | None, send: Send, world: World
 ) -> None:
@@ -344,7 +349,7 @@ def field(page: str, name: str) -> str:
     return page.split(f'name="{name}" value="', 1)[1].split('"', 1)[0]
 
 
-@pytest.mark.rules("core/3.1.2.3/clickjacking")
+@pytest.mark.rules("core/3.1.2.3/clickjacking", "rfc6749/10.13/clickjacking", "rfc9700/4.16/clickjacking")
 def test_a10_consent_page_cannot_be_framed_nor_scripted(asked: tuple[Browser, str, str]) -> None:
     browser, address, page = asked
 
@@ -359,7 +364,7 @@ def test_a10_consent_page_cannot_be_framed_nor_scripted(asked: tuple[Browser, st
 
 
 @pytest.mark.parametrize("missing", ["csrfmiddlewaretoken", "consent"])
-@pytest.mark.rules("core/3.1.2.3/csrf")
+@pytest.mark.rules("core/3.1.2.3/csrf", "rfc6749/10.12/csrf")
 def test_a10_consent_that_the_page_did_not_give_is_none(
     missing: str, asked: tuple[Browser, str, str]
 ) -> None:

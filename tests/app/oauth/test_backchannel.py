@@ -274,6 +274,7 @@ def test_logout_token_is_encrypted_as_the_clients_id_tokens_are(world: World) ->
     assert verified(decrypted(sealed))["iss"] == head["iss"]
 
 
+@pytest.mark.rules("back-logout/2.2/query-kept", "back-logout/2.4/jti")
 def test_logout_address_keeps_its_query_and_each_token_has_a_name_of_its_own(world: World) -> None:
     with receiving() as receiver:
         register("web", f"{receiver.url}?tenant=a%20b")

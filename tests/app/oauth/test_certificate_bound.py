@@ -74,7 +74,7 @@ def bound(proxied: World) -> World:
 @pytest.mark.spec(
     "RFC 8705", "3.1", "the token carries the certificate's thumbprint and is still a bearer token by type"
 )
-@pytest.mark.rules("fapi/5.3.2.1/5")
+@pytest.mark.rules("fapi/5.3.2.1/5", "rfc9700/2.2.1/sender-constrained")
 def test_token_carries_the_thumbprint(bound: World) -> None:
     tokens = bound.tokens(scope="openid demo.read")
 

@@ -79,6 +79,7 @@ def signer(world: World) -> World:
 
 
 @pytest.mark.spec("RFC 7523", "2.2", "a client authenticates with a JWT that its key signed")
+@pytest.mark.rules("rfc9700/2.5/authentication")
 def test_assertion_gives_a_token(signer: World):
     response = asserted(signer, assertion(signer))
 
@@ -87,6 +88,7 @@ def test_assertion_gives_a_token(signer: World):
 
 
 @pytest.mark.parametrize("path", ["/token", "/introspect", "/revoke", "/par"])
+@pytest.mark.rules("rfc7009/2.1/authenticated")
 def test_assertion_authenticates_at_every_endpoint_that_asks(path: str, signer: World):
     more = (
         {"response_type": "code", "redirect_uri": "https://signer.example/cb"}
@@ -473,6 +475,7 @@ def test_self_signed_certificate_with_another_key_is_refused(shown: str, machine
     assert error_of(by_certificate(machines, shown, "own")) == "invalid_client"
 
 
+@pytest.mark.rules("rfc9700/4.13/proxy")
 def test_certificate_through_the_door_counts_from_the_proxy_only(machines: World, settings: Any):
     header = f":{certificate()}:"
     encoded = urlencode({"grant_type": "client_credentials", "client_id": "tls"})

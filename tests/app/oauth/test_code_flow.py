@@ -59,7 +59,12 @@ def test_authorize_live_session_redirects_with_code_state_and_iss(world):
         {"redirect_uri": "https://web.example/cb\0"}, {"prompt": "none", "redirect_uri": "https://evil.example/"},
     ],
 )  # fmt: skip
-@pytest.mark.rules("core/3.1.2.1/client-id", "core/3.1.2.2/required", "core/3.1.2.6/redirect-invalid")
+@pytest.mark.rules(
+    "core/3.1.2.1/client-id",
+    "core/3.1.2.2/required",
+    "core/3.1.2.6/redirect-invalid",
+    "rfc6749/3.1.2.4/no-redirect",
+)
 def test_a01_authorize_unknown_client_or_address_is_a_page_never_a_redirect(world, changes):
     world.sign_in()
 
@@ -98,6 +103,8 @@ def test_a01_authorize_unknown_client_or_address_is_a_page_never_a_redirect(worl
     "core/3.1.2.6/error",
     "core/3.1.2.6/state",
     "core/6.2/not-supported",
+    "rfc6749/4.1.2.1/errors",
+    "rfc9207/2/every-answer",
 )
 def test_authorize_wrong_request_is_redirected_with_the_registered_error(world, changes, error):
     world.sign_in()
@@ -108,7 +115,7 @@ def test_authorize_wrong_request_is_redirected_with_the_registered_error(world, 
     assert "code" not in answer
 
 
-@pytest.mark.rules("core/3.1.2.2/oauth-parameters")
+@pytest.mark.rules("core/3.1.2.2/oauth-parameters", "rfc6749/3.1/repeated")
 def test_authorize_doubled_parameter_is_refused(world):
     from urllib.parse import urlencode
 
@@ -135,6 +142,7 @@ def test_authorize_prompt_none_without_session_answers_an_error(world, changes, 
     assert answer_of(world.authorize(prompt="none", **changes))["error"] == error
 
 
+@pytest.mark.rules("rfc8252/8.6/impersonation")
 def test_authorize_untrusted_client_asks_for_consent(world):
     world.sign_in()
 
@@ -240,7 +248,14 @@ def test_exchange_assignment_of_another_application_does_not_shorten_the_token(w
         ({"grant_type": "client_credentials"}, "unauthorized_client"),
     ],
 )
-@pytest.mark.rules("fapi/5.3.2.1/2", "core/3.1.3.2/valid-code", "core/3.1.3.2/redirect-same")
+@pytest.mark.rules(
+    "fapi/5.3.2.1/2",
+    "core/3.1.3.2/valid-code",
+    "core/3.1.3.2/redirect-same",
+    "rfc6749/4.1.2/bound",
+    "rfc7636/4.6/verified",
+    "rfc9700/2.4/password",
+)
 def test_exchange_wrong_request_gets_the_registered_error_and_keeps_the_code(world, changes, error):
     world.sign_in()
     code = world.code()
@@ -252,7 +267,7 @@ def test_exchange_wrong_request_gets_the_registered_error_and_keeps_the_code(wor
     assert world.exchange(code).status == 200
 
 
-@pytest.mark.rules("core/3.1.3.2/own-code")
+@pytest.mark.rules("core/3.1.3.2/own-code", "rfc6749/4.1.2/bound")
 def test_a07_exchange_code_of_another_client_is_refused_and_stays(world):
     world.sign_in()
     code = world.code()
@@ -261,7 +276,7 @@ def test_a07_exchange_code_of_another_client_is_refused_and_stays(world):
     assert world.exchange(code).status == 200
 
 
-@pytest.mark.rules("core/3.1.3.2/valid-code", "core/16.9/short")
+@pytest.mark.rules("core/3.1.3.2/valid-code", "core/16.9/short", "rfc6749/4.1.2/short")
 def test_a07_exchange_after_sixty_seconds_is_refused(world):
     world.sign_in()
     code = world.code()
@@ -271,7 +286,7 @@ def test_a07_exchange_after_sixty_seconds_is_refused(world):
 
 
 @pytest.mark.spec("RFC 6749", "4.1.2", "a replayed code ends what the first exchange got")
-@pytest.mark.rules("fapi/5.3.2.2/9", "core/3.1.3.2/unused-code")
+@pytest.mark.rules("fapi/5.3.2.2/9", "core/3.1.3.2/unused-code", "rfc6749/4.1.2/once")
 def test_a07_exchange_replay_ends_the_first_exchanges_tokens(world):
     world.sign_in()
     code = world.code(scope="openid demo.read")
@@ -323,6 +338,7 @@ def test_a07_exchange_after_person_session_or_client_ended_is_refused(world, how
     assert not TokenFamily.objects.exists()
 
 
+@pytest.mark.rules("rfc8252/8.1/pkce")
 def test_exchange_public_client_needs_no_secret_but_its_verifier(world):
     world.sign_in()
 
@@ -334,7 +350,7 @@ def test_exchange_public_client_needs_no_secret_but_its_verifier(world):
 @pytest.mark.parametrize(
     ("client", "secret"), [("web", "x" * 40), ("nobody", SECRET), ("web", None), ("public", SECRET)]
 )
-@pytest.mark.rules("core/3.1.3.2/authenticate")
+@pytest.mark.rules("core/3.1.3.2/authenticate", "rfc9700/2.5/authentication")
 def test_exchange_wrong_client_authentication_is_401(world, client, secret):
     world.sign_in()
     code = world.code()
@@ -349,6 +365,7 @@ def test_exchange_wrong_client_authentication_is_401(world, client, secret):
 
 
 @pytest.mark.spec("RFC 9700", "4.14.2", "refresh tokens rotate, and a replay ends the family")
+@pytest.mark.rules("rfc9700/2.2.2/refresh", "rfc9700/4.14.2/rotation")
 def test_refresh_rotates_and_an_old_token_ends_the_family(world):
     world.sign_in()
     first = world.tokens(scope="openid demo.read")["refresh_token"]
@@ -393,7 +410,7 @@ def test_refresh_retry_after_the_successor_was_used_is_a_replay(world):
     assert error_of(world.refresh(third)) == "invalid_grant"
 
 
-@pytest.mark.rules("core/12.1/authenticate", "core/12.1/own")
+@pytest.mark.rules("core/12.1/authenticate", "core/12.1/own", "rfc6749/6/own")
 def test_a15_refresh_by_another_client_is_refused_and_revokes_nothing(world):
     world.sign_in()
     first = world.tokens()["refresh_token"]
@@ -412,6 +429,7 @@ def test_refresh_guess_is_refused(world, token):
     assert not TokenFamily.objects.exclude(revoked_at=None).exists()
 
 
+@pytest.mark.rules("rfc6749/3.3/scope-told", "rfc6749/6/scope")
 def test_refresh_narrower_scope_is_given_and_wider_is_refused_without_rotation(world):
     world.sign_in()
     first = world.tokens(scope="openid roles")["refresh_token"]
@@ -422,7 +440,7 @@ def test_refresh_narrower_scope_is_given_and_wider_is_refused_without_rotation(w
     assert narrowed["scope"] == "openid"
 
 
-@pytest.mark.rules("core/11/no-offline")
+@pytest.mark.rules("core/11/no-offline", "rfc9700/4.14.2/end")
 def test_refresh_ends_with_the_session_at_the_latest(world):
     session = world.sign_in()
     first = world.tokens()["refresh_token"]
@@ -488,7 +506,7 @@ def test_client_credentials_two_tokens_of_one_second_differ(world):
     assert json.loads(one)["access_token"] != json.loads(two)["access_token"]
 
 
-@pytest.mark.rules("fapi-ms/6.2/no-client")
+@pytest.mark.rules("fapi-ms/6.2/no-client", "rfc7662/2.2/inactive")
 def test_a17_introspect_somebody_elses_token_is_inactive(world):
     world.sign_in()
     token = world.tokens(scope="openid demo.read")["access_token"]
@@ -498,6 +516,7 @@ def test_a17_introspect_somebody_elses_token_is_inactive(world):
     assert world.introspect(token)["roles"] == ["registry.clerk", "staff"]
 
 
+@pytest.mark.rules("rfc7662/2.1/authorized")
 def test_introspect_without_authentication_is_401(world):
     assert world.post("/introspect", None, token="x").status == 401
     assert world.post("/introspect", "public", None, token="x").status == 401
@@ -523,7 +542,7 @@ def test_userinfo_says_what_the_scopes_stand_for(world):
     assert answer["roles"] == ["mail.reader", "staff"]
 
 
-@pytest.mark.rules("core/5.3.3/errors")
+@pytest.mark.rules("core/5.3.3/errors", "rfc6750/3/challenge")
 def test_userinfo_without_token_names_no_error_code(world):
     from iam.oauth.protocol.messages import Request
 
@@ -544,7 +563,7 @@ def test_a20_userinfo_token_in_the_query_is_not_read(world):
 
 
 @pytest.mark.parametrize("which", ["access_token", "refresh_token"])
-@pytest.mark.rules("fapi/5.3.4/3")
+@pytest.mark.rules("fapi/5.3.4/3", "rfc7009/2.1/pair", "rfc7662/4/checks")
 def test_a16_revoke_ends_the_pair(world, which):
     world.sign_in()
     tokens = world.tokens()
@@ -556,6 +575,7 @@ def test_a16_revoke_ends_the_pair(world, which):
 
 
 @pytest.mark.parametrize("which", ["access_token", "refresh_token"])
+@pytest.mark.rules("rfc7009/2.1/own", "rfc7009/2.2/unknown")
 def test_a16_revoke_of_another_clients_token_changes_nothing_and_says_200(world, which):
     world.sign_in()
     tokens = world.tokens()
@@ -587,7 +607,7 @@ def test_counter_raised_ends_every_access_token_before_it(world, counter):
     assert world.userinfo(token).status == 401
 
 
-@pytest.mark.rules("fapi/5.3.4/3", "core/16.18/short-tokens")
+@pytest.mark.rules("fapi/5.3.4/3", "core/16.18/short-tokens", "rfc7662/2.2/inactive", "rfc7662/4/checks")
 def test_access_token_expires(world):
     world.sign_in()
     token = world.tokens(scope="openid demo.read")["access_token"]

@@ -51,6 +51,7 @@ def bound(world: World) -> World:
     "RFC 9449", "5", "a token asked for with a proof is bound to its key, and token_type says so"
 )
 @pytest.mark.parametrize("algorithm", ["ES256", "PS256", "EdDSA"])
+@pytest.mark.rules("rfc9700/2.2.1/sender-constrained")
 def test_code_exchanged_with_a_proof_gives_a_bound_token(algorithm: str, bound: World) -> None:
     bound.prover = Prover(private_key(algorithm))
 
@@ -359,6 +360,7 @@ def test_refusal_without_a_token_offers_both_schemes(world: World) -> None:
 
 
 @pytest.mark.spec("RFC 9449", "5", "a public client's refresh token is bound to the key of its proof")
+@pytest.mark.rules("rfc9700/2.2.2/refresh")
 def test_a15_refresh_token_of_a_public_client_needs_its_key(bound: World) -> None:
     token = bound.tokens("public", None, scope="openid")["refresh_token"]
 

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.django_db
 
 
 @pytest.mark.parametrize("method", ["GET", "OPTIONS"])
-@pytest.mark.rules("fapi/5.2.3/3", "disco/3/no-cors-authorize")
+@pytest.mark.rules("fapi/5.2.3/3", "disco/3/no-cors-authorize", "rfc9700/2.6/cors")
 def test_authorization_endpoint_is_readable_by_no_other_page(method: str, world: World) -> None:
     world.sign_in()
     request = Request(

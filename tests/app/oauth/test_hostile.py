@@ -197,6 +197,7 @@ def test_a02_loopback_address_that_differs_in_more_than_the_port_is_a_page(uri: 
         "org.example.app:///cb", "https://other.example/a%2Fb?x=%C3%A9&x=2",
     ],
 )  # fmt: skip
+@pytest.mark.rules("rfc6749/3.1.2/query-retained")
 def test_registered_address_is_sent_as_it_was_registered(uri: str, world: World) -> None:
     """RFC 6749 §3.1.2: its query is retained; what is sent begins with what was registered, to the letter."""
     register(world, client_id="other", redirect_uris=[uri], trusted=True)
@@ -250,7 +251,7 @@ def basic(pair: bytes) -> str:
         "Bearer " + base64.b64encode(b"service:" + SECRET.encode()).decode(),
     ],
 )
-@pytest.mark.rules("core/9/basic")
+@pytest.mark.rules("core/9/basic", "rfc6749/5.2/invalid-client")
 def test_token_wrong_basic_header_is_401_with_the_scheme(authorization: str, world: World) -> None:
     response = token_request(world, authorization)
 
@@ -477,7 +478,7 @@ def test_a17_introspection_of_a_refresh_token_is_its_owners_alone(world: World) 
         {"crit": ["exp"]}, {"b64": False}, {"kid": ["a"]},
     ],
 )  # fmt: skip
-@pytest.mark.rules("fapi/5.3.4/3")
+@pytest.mark.rules("fapi/5.3.4/3", "rfc7009/2.2/unknown", "rfc7662/4/checks", "rfc9068/2.1/typ")
 def test_a11_access_token_with_another_header_is_nothing(change: dict, world: World) -> None:
     world.sign_in()
     token = world.tokens(scope="openid demo.read")["access_token"]

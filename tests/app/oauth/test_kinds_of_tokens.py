@@ -152,7 +152,7 @@ PLACES: dict[Callable[[World, str], bool], set[str]] = {
 
 @pytest.mark.spec("RFC 8725", "3.11", "a token of one kind is never taken for one of another")
 @pytest.mark.parametrize("place", PLACES, ids=lambda place: place.__name__)
-@pytest.mark.rules("fapi/5.4.1/1-1")
+@pytest.mark.rules("fapi/5.4.1/1-1", "rfc9068/2.1/typ")
 def test_a13_each_place_takes_what_belongs_there_and_nothing_else(
     place: Callable[[World, str], bool], kinds: Mapping[str, str], world: World
 ) -> None:

@@ -136,6 +136,7 @@ def test_push_by_get_and_by_the_megabyte_say_so(world: World) -> None:
     assert (huge.status, error_of(huge)) == (413, "invalid_request")
 
 
+@pytest.mark.rules("rfc6749/3.1/repeated")
 def test_push_with_a_parameter_twice_is_refused(world: World) -> None:
     basic = base64.b64encode(f"web:{SECRET}".encode()).decode()
     body = b"state=a&state=b&client_id=web&response_type=code"

@@ -80,7 +80,7 @@ def test_token_without_resource_names_every_owner_of_its_scopes(world):
 @pytest.mark.parametrize(
     ("resource", "scope"), [(ARCHIVE, "archive.read archive.write"), (LEDGER, "ledger.read"), (ISSUER, "openid roles")]
 )  # fmt: skip
-@pytest.mark.rules("fapi/5.3.2.1/14", "core/16.8/restricted")
+@pytest.mark.rules("fapi/5.3.2.1/14", "core/16.8/restricted", "rfc9068/3/audience", "rfc9700/2.3/audience")
 def test_token_for_a_named_resource_carries_its_scopes_and_nothing_else(world, resource, scope):
     answer = redeem(world, resource)
 

@@ -185,7 +185,7 @@ def test_a05_response_mode_twice_is_refused_by_query(world: World) -> None:
 @pytest.mark.parametrize("mode", list(ResponseMode))
 @pytest.mark.parametrize("changes", [{}, {"scope": "openid secrets"}, {"prompt": "none consent"}], ids=str)
 @pytest.mark.spec("RFC 9207", "2", "iss in every answer, errors included")
-@pytest.mark.rules("fapi/5.3.2.2/7", "core/3.1.2.6/state")
+@pytest.mark.rules("fapi/5.3.2.2/7", "core/3.1.2.6/state", "rfc9207/2/every-answer")
 def test_a09_iss_and_state_are_in_every_answer_of_every_mode(
     mode: ResponseMode, changes: dict[str, str], world: World
 ) -> None:
@@ -337,7 +337,7 @@ def test_a04_page_runs_only_our_own_script_and_posts_only_to_the_client(world: W
 
 
 @pytest.mark.spec("OAuth 2.0 Form Post Response Mode", "4", "the page is kept by no cache")
-@pytest.mark.rules("form-post/2/not-kept")
+@pytest.mark.rules("form-post/2/not-kept", "rfc9700/4.2.4/referrer")
 def test_form_page_is_not_kept_and_tells_the_client_our_origin_only(world: World) -> None:
     response = page_of(world, response_mode="form_post")
 

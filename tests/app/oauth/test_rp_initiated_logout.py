@@ -147,7 +147,7 @@ def test_us03_browser_passes_the_last_page_only_if_another_application_must_be_t
 
 
 @pytest.mark.spec("OIDC Back-Channel Logout", "2.7", "refresh and access tokens of the session end with it")
-@pytest.mark.rules("back-logout/2.7/refresh-revoked")
+@pytest.mark.rules("back-logout/2.7/refresh-revoked", "rfc9700/4.14.2/end")
 def test_tokens_end_with_the_session(world: World) -> None:
     world.sign_in()
     tokens = world.tokens()

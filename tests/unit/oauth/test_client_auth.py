@@ -181,7 +181,7 @@ def test_read_credentials_nothing_is_invalid_client():
 
 
 @pytest.mark.spec("RFC 6749", "2.3.1", "both halves of the Basic header are form-encoded")
-@pytest.mark.rules("core/9/basic")
+@pytest.mark.rules("core/9/basic", "rfc6749/2.3.1/encoded")
 def test_read_credentials_halves_are_decoded():
     credentials = read_credentials(basic("a%3Ab:p+q%25"), parse(""))
 

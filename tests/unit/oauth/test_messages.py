@@ -17,12 +17,14 @@ from iam.oauth.protocol.pkce import challenge_of, check_challenge
 # -- parameters -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.rules("rfc6749/3.1/empty")
 def test_parse_empty_value_counts_as_absent():
     assert "scope" not in parse("scope=&a=1")
 
 
 @pytest.mark.parametrize("text", ["a=1&a=2", "a=1&a=1", "a=&a=1"])
 @pytest.mark.spec("RFC 6749", "3.1", "a parameter given twice is refused")
+@pytest.mark.rules("rfc6749/3.1/repeated")
 def test_require_clean_doubled_parameter_is_invalid_request(text):
     with pytest.raises(OAuthError) as problem:
         parse(text).require_clean()
@@ -90,6 +92,7 @@ def test_words_keeps_the_order_and_drops_repetitions():
 # -- errors -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.rules("rfc6749/5.2/characters")
 def test_described_keeps_to_the_characters_that_the_standard_allows():
     text = described('a"b\\c\nd\u0628', "ref-1")
 
@@ -104,7 +107,7 @@ def test_error_response_invalid_client_names_the_scheme():
     assert dict(response.headers)["Cache-Control"] == "no-store"
 
 
-@pytest.mark.rules("fapi/5.3.2.2/11", "core/16.22/no-307")
+@pytest.mark.rules("fapi/5.3.2.2/11", "core/16.22/no-307", "rfc6749/3.1.2/query-retained")
 def test_redirect_adds_to_an_existing_query_and_uses_303():
     response = redirect("https://app.example/cb?a=1", {"state": "x y&z"})
 
@@ -125,6 +128,7 @@ def test_challenge_of_the_standards_example():
 
 @pytest.mark.parametrize("verifier", ["short", "x" * 129, VERIFIER + " ", "é" * 43, VERIFIER + "\n"])
 @pytest.mark.spec("RFC 7636", "4.1", "a verifier is 43 to 128 unreserved characters")
+@pytest.mark.rules("rfc7636/4.6/verified")
 def test_challenge_of_malformed_verifier_is_invalid_grant(verifier):
     with pytest.raises(OAuthError) as problem:
         challenge_of(verifier)

@@ -116,7 +116,7 @@ def test_place_host_header(place, header):
     "url",
     [
         "", "app.example", "//app.example/", "/jwks", "https:", "https:app.example", "https:///jwks", "https://",
-        "http://app.example/", "https://app.example:8443/", "https://app2.example/", "https://localhost:8001/",
+        "http://app.example/", "http://app.example:443/", "https://app.example:8443/", "https://app2.example/", "https://localhost:8001/",
         "http://localhost/", "http://localhost:8002/", "ftp://app.example/", "file:///etc/passwd", "gopher://app.example/",
         "javascript:alert(1)", "data:,x", "unix:/run/x", "jar:https://app.example!/",
         "https://user@app.example/", "https://user:pw@app.example/", "https://app.example@evil.example/",

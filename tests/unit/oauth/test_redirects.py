@@ -28,6 +28,7 @@ REGISTERED = (
     ],
 )
 @pytest.mark.spec("RFC 8252", "7.3", "any port of a loopback address")
+@pytest.mark.rules("rfc8252/7.3/any-port")
 def test_is_registered_same_address_or_loopback_port_matches(uri):
     assert is_registered(uri, REGISTERED)
 
