@@ -511,7 +511,9 @@ def _against(make: Callable[[], str], end: Callable[[], str], number: int) -> li
 
 
 def _late(session: LoginSession) -> list[str]:
-    end = AuditEvent.objects.get(action="person:session:end", session=str(session.pk))
+    end = AuditEvent.objects.filter(action="person:session:end", session=str(session.pk)).first()
+    if end is None:
+        return ["the session did not end"]
     found = AuditEvent.objects.filter(
         action__in=["client:token:issue", "person:code:issue"],
         outcome="success",
