@@ -245,7 +245,9 @@ def test_first_sign_in_fifty_times_at_once_is_one_account(track: Track) -> None:
 def test_f17_nothing_is_issued_after_the_end_of_person_or_session(how: str, track: Track) -> None:
     result = track.ask("retire", how=how, rounds=ROUNDS)
 
-    print(f"{ROUNDS} races of an issue with the end of a {how}: {result['outcomes']}, late {len(result['late'])}")
+    print(
+        f"{ROUNDS} races of an issue with the end of a {how}: {result['outcomes']}, late {len(result['late'])}"
+    )
     assert result["late"] == []
     # Which side wins a round is the machine's business; that nothing comes late is ours.
     assert result["outcomes"]["ended"] == ROUNDS

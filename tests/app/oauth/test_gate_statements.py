@@ -1,0 +1,163 @@
+"""Conditions that another one usually hides: each asked by itself, as if the one before it had been forgotten."""
+
+import json
+from dataclasses import replace
+from datetime import timedelta
+from uuid import uuid4
+
+import pytest
+
+from iam.access.models import Application
+from iam.accounts.models import User
+from iam.accounts.services import end_session, open_session
+from iam.oauth import interactions, issuance, memory, state
+from iam.oauth.clients import apply_all
+from iam.oauth.endpoints.authorize import check
+from iam.oauth.models import DeviceGrant, Grant
+from iam.oauth.ports import Context
+from iam.oauth.protocol.arrival import Arrival
+from iam.oauth.protocol.authorization import check_target
+from iam.oauth.protocol.device import GRANT_TYPE, read_user_code
+from iam.oauth.protocol.errors import OAuthError
+from iam.oauth.protocol.messages import ClientFacts, SessionFacts
+from iam.oauth.protocol.parameters import Parameters
+
+from .conftest import NAMES, SECRET, World
+from .test_token_exchange import ASKED, GATEWAY, LEDGER, WEB
+
+pytestmark = pytest.mark.django_db
+
+
+def known() -> state.DatabaseState:
+    state.forget()
+    return state.DatabaseState()
+
+
+def client_of(name: str = "web") -> ClientFacts:
+    client = known().client(name)
+    assert client is not None
+    return client
+
+
+def session_of(world: World) -> SessionFacts:
+    session = known().store.session(world.session.pk, world.now)
+    assert session is not None
+    return session
+
+
+@pytest.mark.parametrize("moved", ["generation", "user_generation"])
+def test_code_is_not_made_for_what_the_session_was_a_moment_ago(moved: str, world: World) -> None:
+    """A right that shrank, or a session that was raised, between the reading and the writing."""
+    world.sign_in()
+    now, session, client = world.now, session_of(world), client_of()
+    arrival = Arrival(Parameters(list(world.wanted().items())))
+    target = check_target(arrival.parameters, known().client)
+    request = check(arrival, target, known(), now)
+    context = Context("aal2", ("pwd",), now)
+
+    def insert(facts: SessionFacts, digest: str) -> bool:
+        return known().store.insert_code(
+            digest, client, facts, request, context, uuid4(), now + timedelta(minutes=1), now
+        )
+
+    assert insert(session, "a" * 64)
+    assert not insert(replace(session, **{moved: getattr(session, moved) + 1}), "b" * 64)
+    assert Grant.objects.count() == 1
+
+
+def test_a48_device_is_confirmed_by_nobody_but_who_typed_its_code(world: World) -> None:
+    apply_all(
+        [{"client_id": "screen", "client_secret": SECRET, "grant_types": [GRANT_TYPE], "scope": "openid"}],
+        world.now, "system:test",
+    )  # fmt: skip
+    world.sign_in()
+    begun = world.post("/device_authorization", "screen", scope="openid")
+    user_code = json.loads(begun.body)["user_code"]
+    assert interactions.park_device(read_user_code(user_code), world.session, "b" * 43, world.now)
+    mine = session_of(world)
+    somebody = User.objects.create(name_latin="Omar", created_at=world.now)
+    theirs, _ = open_session(somebody, world.now, timedelta(hours=1))
+    other = known().store.session(theirs.pk, world.now)
+    assert other is not None
+    device, context = DeviceGrant.objects.get(), Context("aal1", ("pwd",), world.now)
+
+    assert not known().devices.confirm(device.pk, client_of("screen"), other, context, world.now)
+    assert known().devices.confirm(device.pk, client_of("screen"), mine, context, world.now)
+
+
+def test_gate_does_not_believe_a_session_that_ran_out(world: World) -> None:
+    """The store reads no such session; the gate would not let one pass either."""
+    world.sign_in()
+    session = session_of(world)
+
+    issuance.clear_person(
+        known(), client_of(), session, ("openid",), session.expires_at - timedelta(seconds=1)
+    )
+    with pytest.raises(OAuthError, match="ended"):
+        issuance.clear_person(known(), client_of(), session, ("openid",), session.expires_at)
+
+
+def test_gate_asks_its_own_memory_whether_the_client_is_switched_off(world: World) -> None:
+    """What workers remember of a client counts as well as its row: whichever learns of it first refuses."""
+    world.sign_in()
+    token = world.tokens()["access_token"]
+    remembered = memory.current()
+    off = replace(remembered.clients["web"], enabled=False)
+    current = known()
+    assert issuance.clear_bearer(current, token, world.now) is not None
+
+    current._memory = replace(remembered, clients={**remembered.clients, "web": off})
+
+    assert issuance.clear_bearer(current, token, world.now) is None
+
+
+def test_a18_exchange_gives_no_scope_that_the_subject_token_has_not(world: World) -> None:
+    """Two scopes of one target, of which the person granted the one."""
+    Application.objects.create(code="ledger", **NAMES)
+    ledger = {**LEDGER, "resource_server": ["ledger.read", "ledger.write"]}
+    gateway = {**GATEWAY, "scope": "demo.read ledger.read ledger.write", "token_exchange_targets": ["ledger"]}
+    web = {**WEB, "scope": f"{ASKED} ledger.write"}
+    apply_all([gateway, ledger, web], world.now, "system:test")
+    world.sign_in()
+    token = world.tokens("web", scope="openid gate.use ledger.read")["access_token"]
+    form = {"grant_type": "urn:ietf:params:oauth:grant-type:token-exchange", "subject_token": token,
+            "subject_token_type": "urn:ietf:params:oauth:token-type:access_token",
+            "audience": "ledger"}  # fmt: skip
+
+    assert world.post("/token", "gateway", scope="ledger.read", **form).status == 200
+    refused = world.post("/token", "gateway", scope="ledger.write", **form)
+
+    assert b'"invalid_scope"' in refused.body
+
+
+def test_logout_token_is_made_for_no_session_that_lives(world: World) -> None:
+    world.sign_in()
+    world.tokens()
+
+    with pytest.raises(OAuthError, match="did not end"):
+        issuance.clear_logout(known(), client_of(), world.session.pk, world.now)
+
+    end_session(world.session.pk, reason="signed_out", now=world.now)
+    assert issuance.clear_logout(known(), client_of(), world.session.pk, world.now).sid
+
+
+def test_a17_public_client_learns_nothing_of_a_token(world: World) -> None:
+    """Not even of its own: anybody can call themselves by its name."""
+    world.sign_in()
+    token = world.tokens("public", None)["access_token"]
+
+    response = world.post("/introspect", "public", None, token=token)
+
+    assert response.status == 401
+    assert b"active" not in response.body
+
+
+def test_a13_token_for_a_resource_alone_opens_no_userinfo(world: World) -> None:
+    world.sign_in()
+    both = world.tokens("web", scope="openid demo.read")
+    assert world.userinfo(both["access_token"]).status == 200
+
+    narrowed = world.refresh(both["refresh_token"], scope="demo.read")
+    token = json.loads(narrowed.body)["access_token"]
+
+    assert world.userinfo(token).status == 401
