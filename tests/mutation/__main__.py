@@ -51,7 +51,6 @@ class Copy:
             "-m",
             "pytest",
             "-q",
-            "-x",
             "--no-header",
             "-p",
             "tests.mutation.kept_database",

@@ -5,6 +5,7 @@ Making it anew takes longer than everything else. Spec: pytest-django, `--reuse-
 
 import os
 
+import hypothesis
 import pytest
 
 
@@ -14,3 +15,8 @@ def pytest_sessionstart() -> None:
     from django.db import connection
 
     connection.settings_dict["TEST"]["NAME"] = os.environ["IAM_MUTATION_DATABASE"]
+    # A machine that is busy with another mutant may be slow to draw examples.
+    hypothesis.settings.register_profile(
+        "mutation", deadline=None, suppress_health_check=list(hypothesis.HealthCheck), print_blob=False
+    )
+    hypothesis.settings.load_profile("mutation")
