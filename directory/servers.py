@@ -142,6 +142,11 @@ class Gateway:
             Purpose.WRITE, budget, lambda wire, share: act(wire, dn, new, share), is_repeatable=False
         )
 
+    def set_password(self, dn: str, new: str, budget: Budget) -> Change:
+        """Set the password that its person chose, without knowing the old one; raises DirectoryError."""
+        act = _set_in_windows if self.source.password_form is PasswordForm.UNICODE_PWD else _set
+        return self._ask(Purpose.WRITE, budget, lambda wire, share: act(wire, dn, new, share))
+
     def modify(self, dn: str, changes: tuple[Modification, ...], budget: Budget) -> Done:
         """Change an entry by the account that may write; raises DirectoryError."""
         return self._ask(Purpose.WRITE, budget, lambda wire, share: _passing(wire.modify(dn, changes, share)))
@@ -390,6 +395,19 @@ def _change_in_windows(wire: Wire, dn: str, old: str, new: str, budget: Budget) 
             budget,
         )
     )
+
+
+def _set(wire: Wire, dn: str, new: str, budget: Budget) -> Change:
+    change = _changed(wire.set_password(write_change(dn, None, new.encode("utf-8")), budget))
+    if change == Change():
+        # A mark from an earlier reset would ask for another change; usually there is none, and that is as good.
+        wire.modify(dn, (Modification(MODIFY_DELETE, "pwdReset", ()),), budget)
+    return change
+
+
+def _set_in_windows(wire: Wire, dn: str, new: str, budget: Budget) -> Change:
+    new_value = Modification(MODIFY_REPLACE, "unicodePwd", (write_windows_password(new),))
+    return _changed(wire.modify(dn, (new_value,), budget))
 
 
 def _reset(wire: Wire, dn: str, new: str, budget: Budget) -> Change:

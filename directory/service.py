@@ -11,7 +11,7 @@ happen in one request: then a name that exists costs as many round trips as one 
 import os
 import secrets
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from django.conf import settings
@@ -209,15 +209,30 @@ class Directory:
             return Rejected()
         return Changed(person) if change.problem is None else NotTaken(change.problem)
 
+    def set_password(
+        self, person: Person, new: str, *, budget: Budget | None = None
+    ) -> Changed | NotTaken | Unavailable:
+        """Set the password that its person chose, by the account that may do so: the caller knows who the person is."""
+        return self._write_password(person, new, budget, lambda gateway: gateway.set_password)
+
     def reset_password(
         self, person: Person, new: str, *, budget: Budget | None = None
     ) -> Changed | NotTaken | Unavailable:
         """Set a password that its person must change at the next sign-in, by the account that may do so."""
+        return self._write_password(person, new, budget, lambda gateway: gateway.reset_password)
+
+    def _write_password(
+        self,
+        person: Person,
+        new: str,
+        budget: Budget | None,
+        writer: Callable[[Gateway], Callable[[str, str, Budget], Change]],
+    ) -> Changed | NotTaken | Unavailable:
         if not is_sendable_password(new):
             return NotTaken(PasswordProblem.TOO_SIMPLE)
         whole = budget or Budget.start(self._budget_seconds())
         try:
-            change = self._one(person.source).reset_password(person.dn, new, whole)
+            change = writer(self._one(person.source))(person.dn, new, whole)
         except DirectoryError as error:
             return Unavailable(error.reason)
         return Changed(person) if change == Change() else NotTaken(change.problem or PasswordProblem.POLICY)
@@ -369,6 +384,18 @@ def change_password(
 ) -> Changed | NotTaken | Rejected | Unavailable:
     """Set a new password for who knows the old one; see Directory.change_password."""
     return installed().change_password(person, old, new, budget=budget)
+
+
+def set_password(
+    person: Person, new: str, *, budget: Budget | None = None
+) -> Changed | NotTaken | Unavailable:
+    """Set the password that its person chose; see Directory.set_password."""
+    return installed().set_password(person, new, budget=budget)
+
+
+def can_set_passwords() -> bool:
+    """Say whether some directory has an account that may set passwords."""
+    return any(source.writer_dn for source in settings.DIRECTORY_SOURCES)
 
 
 def reset_password(

@@ -70,10 +70,13 @@ class Environment(BaseSettings):
     ldap_bind_dn: str = ""
     ldap_bind_password: SecretStr = SecretStr("")
     ldap_base_dn: str = ""
+    ldap_writer_dn: str = ""
+    ldap_writer_password: SecretStr = SecretStr("")
     ldap_group_base_dn: str = ""
     ldap_user_filter: str = "(&(objectClass=inetOrgPerson)(uid={login}))"
     ldap_source_name: str = "directory"
 
+    password_words: Annotated[tuple[str, ...], NoDecode] = ()
     session_hours: int = Field(default=12, ge=1, le=24)
     session_idle_minutes: int = Field(default=60, ge=1, le=720)
     default_language: str = "ar"
@@ -86,7 +89,7 @@ class Environment(BaseSettings):
         return value
 
 
-_LISTS = {"trusted_proxies", "throttle_exempt_networks", "outbound_allow", "ldap_urls"}
+_LISTS = {"trusted_proxies", "throttle_exempt_networks", "outbound_allow", "ldap_urls", "password_words"}
 
 
 def _database(url: str) -> dict[str, Any]:  # Any: Django's own shape
@@ -156,6 +159,7 @@ IAM_CLIENT_CERTIFICATE_CA_FILE = IAM.client_certificate_ca_file
 IAM_OUTBOUND_ALLOW = IAM.outbound_allow
 IAM_OUTBOUND_CA_FILE = IAM.outbound_ca_file
 IAM_CLIENT_CERTIFICATE_ADDRESS = IAM.client_certificate_address.rstrip("/")
+IAM_PASSWORD_WORDS = IAM.password_words
 IAM_SESSION_HOURS = IAM.session_hours
 IAM_SESSION_IDLE_MINUTES = IAM.session_idle_minutes
 
@@ -269,6 +273,8 @@ DIRECTORY_SOURCES: tuple[Source, ...] = (
             base_dn=IAM.ldap_base_dn,
             group_base_dn=IAM.ldap_group_base_dn or IAM.ldap_base_dn,
             user_filter=IAM.ldap_user_filter,
+            writer_dn=IAM.ldap_writer_dn,
+            writer_password=IAM.ldap_writer_password.get_secret_value(),
         ),
     )
     if IAM.ldap_urls

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from iam import sql
 
-from .models import Application
+from .models import Application, Office
 from .policy import (
     NO_APPLICATION,
     Admits,
@@ -146,6 +146,12 @@ def application_policy(code: str | None) -> ApplicationPolicy:
         second_factor=bool(second_factor),
         factor_max_age=timedelta(seconds=age) if age is not None else None,
     )
+
+
+def office_words() -> list[str]:
+    """Return the codes and names of every office: words that everybody here knows."""
+    rows = Office.objects.values_list("code", "name_ar", "name_fr", "name_en")
+    return [text for row in rows for text in row]
 
 
 def applications(codes: Sequence[str] | None = None) -> list[Application]:

@@ -16,6 +16,8 @@ class Action(StrEnum):
 
     # signing in
     PASSWORD_VERIFY = "person:password:verify"
+    PASSWORD_CHANGE = "person:password:change"
+    PASSWORD_RESET = "administrator:password:reset"
     FACTOR_VERIFY = "person:factor:verify"
     FACTOR_ENROL = "person:factor:enrol"
     FACTOR_REMOVE = "person:factor:remove"

@@ -33,13 +33,20 @@ from . import throttle
 
 logger = logging.getLogger("iam.login")
 
+# From then on a person is told that the password ends, at every sign-in.
+PASSWORD_WARNING = timedelta(days=7)
+
 
 @dataclass(frozen=True, slots=True)
 class SignedIn:
-    """The password was right: this is the session now, and the secret that the browser must have from now on."""
+    """The password was right: this is the session now, and the secret that the browser must have from now on.
+
+    `password_ends_in`: the password is good for no longer than this, which is soon.
+    """
 
     session: LoginSession
     secret: str
+    password_ends_in: timedelta | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +74,14 @@ class Disabled:
 
 
 @dataclass(frozen=True, slots=True)
+class MustChange:
+    """The password was right, and a new one must be chosen before anything else."""
+
+    person: directory.Person
+    is_expired: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Enrolled:
     """A second factor is there from now on; the codes are shown once."""
 
@@ -82,16 +97,50 @@ class Claimed:
     handle: str
 
 
-PasswordOutcome = SignedIn | Wrong | Slowed | Down | Disabled
+PasswordOutcome = SignedIn | Wrong | Slowed | Down | Disabled | MustChange
 CodeOutcome = SignedIn | Wrong | Slowed
 EnrolmentOutcome = Enrolled | Wrong | Slowed
 DeviceOutcome = Claimed | Wrong | Slowed
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """One try of a name that was charged in advance; `person` is None for a name that nobody has, or two have."""
+
+    login: str
+    person: directory.Person | None
+    is_ambiguous: bool
+    account: throttle.Account
+    charged: throttle.Charge
 
 
 def try_password(
     login: str, password: str, current: LoginSession | None, facts: RequestFacts, now: datetime
 ) -> PasswordOutcome:
     """Try a name and a password. The same work, the same words, for names that exist and names that do not."""
+    tried = begin_try(login, facts, now)
+    if not isinstance(tried, Tried):
+        return tried
+    verified = directory.verify(tried.person, password)
+    match verified:
+        case directory.Unavailable():
+            return give_up_try(tried, verified.reason, facts, now)
+        case directory.Rejected(directory.Refusal.WRONG):
+            return fail_try(tried, "wrong_password", facts, now)
+        case directory.Rejected():
+            if tried.person is None:
+                return fail_try(tried, "wrong_password", facts, now)
+            throttle.forgive(throttle.Kind.PASSWORD, tried.account)
+            return MustChange(tried.person, verified.refusal is directory.Refusal.EXPIRED)
+        case directory.Accepted():
+            throttle.forgive(throttle.Kind.PASSWORD, tried.account)
+            return accept(verified, login, current, facts, now)
+        case _:
+            assert_never(verified)
+
+
+def begin_try(login: str, facts: RequestFacts, now: datetime) -> Tried | Slowed | Down:
+    """Look at the source, find the name, charge its account: what comes before every try of a password."""
     blocked = throttle.check_source(throttle.Kind.PASSWORD, facts.address, now)
     if blocked is not None:
         return _slowed(Action.PASSWORD_VERIFY, "anonymous", blocked, login, facts, now)
@@ -101,7 +150,7 @@ def try_password(
         case directory.Found():
             person = found.person
         case directory.Unavailable():
-            return _down(found.reason, facts, now)
+            return down(found.reason, facts, now)
         case directory.Unknown() | directory.Ambiguous():
             pass
         case _:
@@ -112,28 +161,35 @@ def try_password(
     charged = throttle.charge(throttle.Kind.PASSWORD, account, facts.address, now)
     if isinstance(charged, throttle.Blocked):
         return _slowed(Action.PASSWORD_VERIFY, "anonymous", charged, login, facts, now)
-    verified = directory.verify(person, password)
-    match verified:
-        case directory.Unavailable():
-            throttle.refund(charged)
-            return _down(verified.reason, facts, now)
-        case directory.Rejected():
-            throttle.count_source(throttle.Kind.PASSWORD, facts.address, now)
-            reason = "ambiguous_login" if isinstance(found, directory.Ambiguous) else "wrong_password"
-            _record_refused_password(login, person, reason, facts, now)
-            return Wrong()
-        case directory.Accepted():
-            throttle.forgive(throttle.Kind.PASSWORD, account)
-            return _accept(verified.person, login, current, facts, now)
-        case _:
-            assert_never(verified)
+    return Tried(login, person, isinstance(found, directory.Ambiguous), account, charged)
+
+
+def give_up_try(
+    tried: Tried, reason: directory.UnavailableReason, facts: RequestFacts, now: datetime
+) -> Down:
+    """Take a try back: the directory could not answer."""
+    throttle.refund(tried.charged)
+    return down(reason, facts, now)
+
+
+def fail_try(tried: Tried, reason: str, facts: RequestFacts, now: datetime) -> Wrong:
+    """Let a try stand: what was shown is not right."""
+    throttle.count_source(throttle.Kind.PASSWORD, facts.address, now)
+    said = "ambiguous_login" if tried.is_ambiguous else reason
+    _record_refused_password(tried.login, tried.person, said, facts, now)
+    return Wrong()
 
 
 @transaction.atomic
-def _accept(
-    person: directory.Person, login: str, current: LoginSession | None, facts: RequestFacts, now: datetime
-) -> SignedIn | Disabled:
+def accept(
+    accepted: directory.Accepted,
+    login: str,
+    current: LoginSession | None,
+    facts: RequestFacts,
+    now: datetime,
+) -> SignedIn | Disabled | MustChange:
     """Make the account what the directory says, and the session what just happened; or refuse the disabled."""
+    person = accepted.person
     standing = person.standing.at(now)
     if standing is AccountStatus.DISABLED:
         user = refuse_disabled(person, now, facts)
@@ -149,9 +205,13 @@ def _accept(
     if reason:
         _record_password(actor, "refused", reason, login, facts, now)
         return Disabled()
+    if accepted.password.must_change or person.standing.must_change_password:
+        _record_password(actor, "refused", "password_must_change", login, facts, now)
+        return MustChange(person)
+    ends_in = _ends_in(accepted, now)
     _record_password(actor, "success", "", "", facts, now)
     if current is not None and current.user_id == user.pk:
-        return SignedIn(current, accounts.mark_password(current, now))
+        return SignedIn(current, accounts.mark_password(current, now), ends_in)
     if current is not None:
         # Two people, one browser: the one before must not live on beside the one now (A46).
         accounts.end_session(
@@ -170,7 +230,18 @@ def _accept(
             details={"address": facts.address, "browser": facts.user_agent},
         )
     )
-    return SignedIn(session, secret)
+    return SignedIn(session, secret, ends_in)
+
+
+def _ends_in(accepted: directory.Accepted, now: datetime) -> timedelta | None:
+    """Return how long the password is still good for, when that is soon."""
+    ends_in = accepted.password.expires_in
+    if ends_in is None and accepted.password.sign_ins_left is not None:
+        ends_in = timedelta(0)
+    at = accepted.person.standing.password_ends_at
+    if ends_in is None and at is not None:
+        ends_in = max(at - now, timedelta(0))
+    return ends_in if ends_in is not None and ends_in < PASSWORD_WARNING else None
 
 
 def try_code(
@@ -301,7 +372,8 @@ def _slowed(
 
 
 @transaction.atomic
-def _down(reason: directory.UnavailableReason, facts: RequestFacts, now: datetime) -> Down:
+def down(reason: directory.UnavailableReason, facts: RequestFacts, now: datetime) -> Down:
+    """Note that the directory could not answer."""
     record(
         Event(
             Action.DIRECTORY_ASK, Outcome.ERROR, actor="system:login", now=now, reason=reason.value,

@@ -17,6 +17,7 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods
 
 import mfa.service as mfa
+from directory.service import can_set_passwords
 from iam.access.selectors import applications
 from iam.accounts import cookies
 from iam.accounts.models import LoginSession
@@ -30,29 +31,16 @@ from iam.oauth.protocol.jose import SigningUnavailable
 from iam.oauth.protocol.messages import Interaction
 from iam.oauth.views import final
 
-from . import device, steps
+from . import device, passwords, steps
 from . import flow as table
 from .disclosure import allowed, received
 from .flow import Act, Page, Sent, Situation, Wish
 from .language import keep_choice, settle_language
+from .new_password import LENGTH_ALONE
+from .password_pages import chosen_in, problem_words
+from .words import clean_name, wait_words
 
-NAME_LENGTH_MAX = 256
-# Keyboards and copied text bring these along unseen (bidi controls, zero width); in a name they only hide differences.
-_INVISIBLE = dict.fromkeys(
-    map(
-        ord,
-        "\u200b\u200c\u200d\u200e\u200f\u061c\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff",
-    )
-)
 logger = logging.getLogger("iam.login")
-
-
-def clean_name(raw: str) -> str:
-    """Return a typed name without what nobody sees: spaces around it, marks that turn the direction of writing.
-
-    A name that is too long stays too long by one, so that the directory refuses it: cut, it could be somebody's.
-    """
-    return raw.translate(_INVISIBLE).strip()[: NAME_LENGTH_MAX + 1]
 
 
 @require_http_methods(["GET"])
@@ -197,23 +185,61 @@ def _is_who_was_named(turn: Turn) -> bool:
 
 
 def _password(turn: Turn, sent: Sent) -> HttpResponse:
-    outcome = steps.try_password(
-        sent.name, turn.request.POST.get("password", ""), turn.session, facts_of(turn.request), turn.now
-    )
-    if isinstance(outcome, steps.Disabled):
-        return render(turn.request, "login/disabled.html", status=403)
-    if isinstance(outcome, steps.Down):
-        response = render(
-            turn.request, "login/directory_down.html", {"handle": turn.parked.handle}, status=503
+    facts, is_change = facts_of(turn.request), "new_password" in turn.request.POST
+    outcome: steps.PasswordOutcome | passwords.ChangeOutcome
+    if is_change:
+        outcome = passwords.change(sent.name, chosen_in(turn.request), turn.session, facts, turn.now)
+    else:
+        outcome = steps.try_password(
+            sent.name, turn.request.POST.get("password", ""), turn.session, facts, turn.now
         )
-        response["Retry-After"] = "30"
-        return response
-    if isinstance(outcome, steps.SignedIn):
-        return _signed_in(turn, outcome)
-    need = interactions.evaluate(turn.parked, None, facts_of(turn.request), turn.now)
+    match outcome:
+        case steps.Disabled():
+            return render(turn.request, "login/disabled.html", status=403)
+        case steps.Down():
+            response = render(
+                turn.request, "login/directory_down.html", {"handle": turn.parked.handle}, status=503
+            )
+            response["Retry-After"] = "30"
+            return response
+        case steps.SignedIn():
+            return _signed_in(turn, outcome)
+        case steps.MustChange():
+            minimum = passwords.minimum_of(outcome.person)
+            return _change_password(turn, sent, is_expired=outcome.is_expired, minimum=minimum)
+        case passwords.NotTaken():
+            return _change_password(turn, sent, problem_words(outcome), minimum=outcome.minimum)
+        case steps.Wrong() if is_change:
+            return _change_password(turn, sent, _("The old password is not right. Nothing was changed."))
+        case steps.Slowed() if is_change:
+            return _change_password(turn, sent, wait_words(outcome.wait), status=429)
+        case _:
+            pass
+    need = interactions.evaluate(turn.parked, None, facts, turn.now)
     if not isinstance(need, Interaction):
         return turn.answer(final(turn.request, need))
     return _failed(turn, need, sent, outcome)
+
+
+def _change_password(
+    turn: Turn,
+    sent: Sent,
+    problem: str = "",
+    *,
+    is_expired: bool = False,
+    minimum: int = 0,
+    status: int = 200,
+) -> HttpResponse:
+    """Ask for a new password before anything else; the parked request waits."""
+    context = {
+        "here": reverse("login:flow", args=[turn.parked.handle]),
+        "name": sent.name,
+        "given_name": sent.name,
+        "problem": problem,
+        "is_expired": is_expired or "expired" in turn.request.POST,
+        "minimum": minimum or LENGTH_ALONE,
+    }
+    return turn.answer(render(turn.request, "login/change_password.html", context, status=status))
 
 
 def _after(turn: Turn, need: Interaction, sent: Sent, outcome: steps.CodeOutcome) -> HttpResponse:
@@ -242,10 +268,21 @@ def _signed_in(turn: Turn, outcome: steps.SignedIn) -> HttpResponse:
     """Go on with the session as it is now; a finished flow goes straight to the application."""
     turn.session, turn.new_secret = outcome.session, outcome.secret
     turn.session.user.refresh_from_db()
+    if outcome.password_ends_in is not None:
+        return _password_ends(turn, outcome.password_ends_in)
     need = interactions.evaluate(turn.parked, turn.session, facts_of(turn.request), turn.now)
     if isinstance(need, Interaction):
         return _reload(turn)
     return turn.answer(final(turn.request, need))
+
+
+def _password_ends(turn: Turn, ends_in: timedelta) -> HttpResponse:
+    """Say that the password will soon be too old, once a sign-in; going on is a link, and changing it another."""
+    context = {
+        "here": reverse("login:flow", args=[turn.parked.handle]),
+        "days": ceil(ends_in.total_seconds() / 86400),
+    }
+    return turn.answer(render(turn.request, "login/password_ends.html", context))
 
 
 def _broken_factor(turn: Turn, problem: mfa.MFAError) -> HttpResponse:
@@ -315,15 +352,7 @@ def _failed(turn: Turn, need: Interaction, sent: Sent, outcome: steps.Wrong | st
     """Show the same step with what went wrong in words."""
     code_step = not table.decide_first(sent)
     if isinstance(outcome, steps.Slowed):
-        minutes = max(1, ceil(outcome.wait.total_seconds() / 60)) if outcome.wait else 0
-        problem = (
-            ngettext("Too many tries. Wait {n} minute.", "Too many tries. Wait {n} minutes.", minutes).format(
-                n=minutes
-            )
-            if minutes
-            else _("Too many tries. Ask your office administrator to let you try again.")
-        )
-        response = _show(turn, need, sent, problem, status=429)
+        response = _show(turn, need, sent, wait_words(outcome.wait), status=429)
         if outcome.wait is not None:
             response["Retry-After"] = str(max(1, ceil(outcome.wait.total_seconds())))
         return response
@@ -364,6 +393,7 @@ def _show(turn: Turn, need: Interaction, sent: Sent, problem: str = "", status: 
             )
         case Page.PASSWORD:
             context["name"] = context["given_name"] = table.decide_name(situation, sent)
+            context["can_recover"] = can_set_passwords()
         case Page.CODE | Page.RECOVERY:
             pass
         case Page.ENROLMENT:

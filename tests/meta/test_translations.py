@@ -30,7 +30,8 @@ def texts_in_the_code() -> set[str]:
         source = template.read_text(encoding="utf-8")
         found |= {a or b for a, b in re.findall(r"""{% translate (?:"([^"]+)"|'([^']+)') %}""", source)}
         for block in re.findall(r"{% blocktranslate[^%]*%}(.*?){% endblocktranslate %}", source, re.DOTALL):
-            found.add(re.sub(r"{{ (\w+) }}", r"%(\1)s", block))
+            singular = block.partition("{% plural %}")[0]
+            found.add(re.sub(r"{{ (\w+) }}", r"%(\1)s", singular))
     for _, _, message, *_ in extract_from_dir(
         ROOT / "iam", [("**.py", "python")], keywords={"_": None, "gettext": None, "ngettext": (1, 2)}
     ):
