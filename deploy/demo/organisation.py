@@ -13,6 +13,7 @@ from typing import Any
 BASE_DN = "dc=secretariat,dc=example"
 PEOPLE_DN = f"ou=people,{BASE_DN}"
 GROUPS_DN = f"ou=groups,{BASE_DN}"
+WRITER_DN = f"cn=svc-password,ou=services,{BASE_DN}"
 SERVICE_DN = f"cn=svc-sync,ou=services,{BASE_DN}"
 ADMIN_DN = f"cn=admin,{BASE_DN}"
 DATA = Path(__file__).parent / "data"
@@ -48,6 +49,7 @@ class DemoPerson:
     totp_secret: str | None = None
     disabled: bool = False
     groups: tuple[str, ...] = ()
+    must_change: bool = False  # the password was given by somebody else, and a new one must be chosen first
 
     @property
     def dn(self) -> str:
@@ -78,6 +80,7 @@ def build_people(seed: str) -> list[DemoPerson]:
         _person(seed, "newcomer", "Yusuf Ba", "يوسف با", "NIM", "fr"),
         _person(seed, "niamey.admin", "Idris Traoré", "إدريس تراوري", "NIM", "fr", factor=True, groups=("office-admins",)),
         _person(seed, "central.admin", "Layla Mansour", "ليلى منصور", "HQ-ADF-ITD-SEC", "ar", factor=True, groups=("central-admins",)),
+        _person(seed, "firstday", "Nour Siddiqui", "نور صديقي", "KBL", "en", must_change=True),
         _person(seed, "gone", "Karim Nasser", "كريم ناصر", "BRU", "en", disabled=True),
     ]  # fmt: skip
     rng = random.Random(seed)  # noqa: S311 -- which name works where; passwords are derived elsewhere
@@ -108,11 +111,11 @@ def build_people(seed: str) -> list[DemoPerson]:
 
 def _person(
     seed: str, login: str, latin: str, arabic: str, office: str, language: str, *,
-    factor: bool = False, disabled: bool = False, groups: tuple[str, ...] = (),
+    factor: bool = False, disabled: bool = False, must_change: bool = False, groups: tuple[str, ...] = (),
 ) -> DemoPerson:  # fmt: skip
     secret = _derived(seed, login, "totp", "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567", 32) if factor else None
     password = _derived(seed, login, "password", "abcdefghijkmnpqrstuvwxyz23456789", 20)
-    return DemoPerson(login, password, latin, arabic, office, language, secret, disabled, groups)
+    return DemoPerson(login, password, latin, arabic, office, language, secret, disabled, groups, must_change)
 
 
 def _derived(seed: str, login: str, what: str, alphabet: str, length: int) -> str:
@@ -177,6 +180,7 @@ def _entry(person: DemoPerson, password_hash: str) -> str:
             f"mail: {person.login}@secretariat.example", f"preferredLanguage: {person.language}",
             f"orgOfficeCode: {person.office}",
             f"orgAccountStatus: {'disabled' if person.disabled else 'active'}", f"userPassword: {password_hash}",
+            *(["pwdReset: TRUE"] if person.must_change else []),
         ]
     )  # fmt: skip
 

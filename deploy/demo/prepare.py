@@ -167,6 +167,7 @@ def write_demo(
                 "language": person.language,
                 "name": person.latin,
                 "disabled": person.disabled,
+                "must_change_password": person.must_change,
             }
             for person in people
         ],

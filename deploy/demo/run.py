@@ -109,13 +109,17 @@ def read_secrets() -> dict[str, Any]:  # Any: JSON
     """Return this installation's secrets, made at the first start."""
     file = VAR / "secrets.json"
     if file.exists():
-        return dict(json.loads(file.read_text(encoding="utf-8")))
+        kept = json.loads(file.read_text(encoding="utf-8"))
+        if "ldap_writer_password" in kept:
+            return dict(kept)
+        raise Trouble("What is in var/ was made by an older version: make reset, and start again.")
     made = {
         **new_secrets(),
         "secret_key": secrets.token_urlsafe(64),
         "encryption_keys": "demo:" + base64.b64encode(secrets.token_bytes(32)).decode(),
         "ldap_admin_password": secrets.token_urlsafe(18),
         "ldap_service_password": secrets.token_urlsafe(18),
+        "ldap_writer_password": secrets.token_urlsafe(18),
     }
     with os.fdopen(
         os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8"
@@ -138,6 +142,8 @@ def build_environment(port: int, given: dict[str, Any], directory: slapd.Server)
         "IAM_LDAP_BIND_DN": directory.service_dn,
         "IAM_LDAP_BIND_PASSWORD": directory.service_password,
         "IAM_LDAP_BASE_DN": directory.base_dn,
+        "IAM_LDAP_WRITER_DN": directory.writer_dn,
+        "IAM_LDAP_WRITER_PASSWORD": directory.writer_password,
         "IAM_OUTBOUND_ALLOW": "http://127.0.0.1:* http://localhost:* http://[::1]:* 127.0.0.0/8 ::1/128",
         "IAM_THROTTLE_EXEMPT_NETWORKS": os.environ.get("IAM_THROTTLE_EXEMPT_NETWORKS", ""),
         "DEMO_PORT": str(port),
@@ -199,6 +205,8 @@ def build_directory(port: int, given: dict[str, Any]) -> slapd.Server:
         admin_password=given["ldap_admin_password"],
         service_dn=organisation.SERVICE_DN,
         service_password=given["ldap_service_password"],
+        writer_dn=organisation.WRITER_DN,
+        writer_password=given["ldap_writer_password"],
         ldif_files=(people,),
         certificate_file=certificates.certificate_file,
         key_file=certificates.key_file,

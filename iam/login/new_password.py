@@ -7,7 +7,7 @@ words of this house, the person's name or the person's login name.
 
 import re
 import unicodedata
-from collections.abc import Collection
+from collections.abc import Collection, Set
 from enum import StrEnum
 
 LENGTH_ALONE = 15
@@ -35,7 +35,7 @@ def length_min(*, has_factor: bool) -> int:
 
 
 def check(
-    old: str, new: str, again: str, *, minimum: int, words: Collection[str], common: Collection[str]
+    old: str, new: str, again: str, *, minimum: int, words: Collection[str], common: Set[str]
 ) -> Problem | None:
     """Return why a new password is not taken, None when it is. `words` and `common` are casefolded."""
     if new != again:
@@ -48,7 +48,8 @@ def check(
     if len(composed) > LENGTH_MAX:
         return Problem.LONG
     folded = unicodedata.normalize("NFKC", new).casefold()
-    if folded in common or folded.strip() in common or len(set(folded)) < 4:
+    # A common word stays common with a year behind it.
+    if {folded, folded.strip(), _NO_LETTER.sub("", folded)} & common or len(set(folded)) < 4:
         return Problem.COMMON
     rest = folded
     for word in sorted(words, key=len, reverse=True):

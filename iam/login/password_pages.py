@@ -97,10 +97,10 @@ def own(request: HttpRequest) -> HttpResponse:
         return render(request, "login/own_password.html", context)
     outcome = passwords.change(
         login_of(session.user_id), chosen_in(request), session, facts_of(request), now,
-        keep_others="keep" in request.POST,
+        keep_others=request.POST.get("keep") == "on",
     )  # fmt: skip
     if isinstance(outcome, steps.SignedIn):
-        response = render(request, "login/password_changed.html", {"kept": "keep" in request.POST})
+        response = render(request, "login/password_changed.html", {"kept": request.POST.get("keep") == "on"})
         cookies.set_session(response, outcome.secret)
         return response
     return _again(request, "login/own_password.html", context, outcome)

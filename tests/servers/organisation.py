@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 BASE_DN = "dc=test,dc=example"
+WRITER_DN = f"cn=svc-password,ou=services,{BASE_DN}"
 SERVICE_DN = f"cn=svc-sync,ou=services,{BASE_DN}"
 ADMIN_DN = f"cn=admin,{BASE_DN}"
 SOURCE = "directory"
@@ -29,6 +30,7 @@ class TestPerson:
     totp: bool = True
     status: str = "active"
     groups: tuple[str, ...] = ("staff",)
+    must_change: bool = False
 
 
 PEOPLE = (
@@ -40,6 +42,11 @@ PEOPLE = (
     TestPerson("stranger", "No Groups", "بلا مجموعات", "NIM", "en", groups=()),
     *(TestPerson(f"load{n:02}", f"Load {n}", f"حمل {n}", "TEST", "en", totp=False) for n in range(1, 9)),
     *(TestPerson(f"crowd{n:02}", f"Crowd {n}", f"حشد {n}", "GVA", "en") for n in range(1, 41)),
+    *(
+        TestPerson(f"fresh{n:02}", f"Fresh {n}", f"جديد {n}", "TEST", "en", totp=False, must_change=True)
+        for n in range(1, 13)
+    ),
+    *(TestPerson(f"forget{n:02}", f"Forget {n}", f"ناسٍ {n}", "GVA", "en") for n in range(1, 9)),
     *(TestPerson(f"desk{n:02}", f"Desk {n}", f"مكتب {n}", "GVA", "en") for n in range(1, 31)),
     *(TestPerson(f"plain{n:02}", f"Plain {n}", f"بسيط {n}", "TEST", "en", totp=False) for n in range(1, 31)),
     *(
@@ -125,6 +132,7 @@ def ldif(password_hash: str) -> str:
             f"displayName: {person.latin}\ndisplayName;lang-ar: {person.arabic}\n"
             f"mail: {person.login}@test.example\npreferredLanguage: {person.language}\n"
             f"orgOfficeCode: {person.office}\norgAccountStatus: {person.status}\nuserPassword: {password_hash}"
+            + ("\npwdReset: TRUE" if person.must_change else "")
         )
     for group in sorted({group for person in PEOPLE for group in person.groups}):
         members = "\n".join(f"member: {dn_of(person)}" for person in PEOPLE if group in person.groups)

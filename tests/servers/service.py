@@ -96,6 +96,8 @@ def _directory(folder: Path) -> slapd.Server:
         admin_password=secrets.token_hex(12),
         service_dn=organisation.SERVICE_DN,
         service_password=secrets.token_hex(12),
+        writer_dn=organisation.WRITER_DN,
+        writer_password=secrets.token_hex(12),
         ldif_files=(entries,),
         certificate_file=certificates.certificate_file,
         key_file=certificates.key_file,
@@ -121,6 +123,8 @@ def _environment(folder: Path, port: int, directory: slapd.Server) -> dict[str, 
         "IAM_LDAP_BIND_DN": directory.service_dn,
         "IAM_LDAP_BIND_PASSWORD": directory.service_password,
         "IAM_LDAP_BASE_DN": directory.base_dn,
+        "IAM_LDAP_WRITER_DN": directory.writer_dn,
+        "IAM_LDAP_WRITER_PASSWORD": directory.writer_password,
         "IAM_OUTBOUND_ALLOW": "http://127.0.0.1:* http://localhost:* http://[::1]:* 127.0.0.0/8 ::1/128",
         # Most tests fail more often from one address than people would. A test of the delays comes from 127.0.0.2
         # or another address of the loopback network, which is no different from a stranger's.
