@@ -115,12 +115,18 @@ class LoginSession(models.Model):
     password_at = models.DateTimeField()
     factor_at = models.DateTimeField(null=True)
     factor_kind = models.CharField(max_length=16, blank=True)
+    # For a browser that never heard that its code was right: the secret that it still has, what it sent, and until when
+    # that helps (docs/adr/0061).
+    secret_before = models.CharField(max_length=64, blank=True, db_default="")
+    factor_proof = models.CharField(max_length=64, blank=True, db_default="")
+    retry_until = models.DateTimeField(null=True)
 
     class Meta:
         indexes: ClassVar = [
             models.Index(fields=["user"], condition=Q(ended_at=None), name="session_live_by_user"),
             models.Index(fields=["expires_at"], name="session_by_end"),
             models.Index(fields=["expires_at"], condition=Q(ended_at=None), name="session_live_by_end"),
+            models.Index(fields=["secret_before"], condition=~Q(secret_before=""), name="session_by_before"),
         ]
         constraints: ClassVar = [
             models.CheckConstraint(

@@ -3,10 +3,12 @@
 import hashlib
 import secrets
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 from django.db import transaction
 from django.db.models import Exists, F, OuterRef
+from django.utils.crypto import constant_time_compare, salted_hmac
 
 from iam.audit.record import Event, Outcome, record
 from iam.audit.tags import Action
@@ -21,6 +23,9 @@ _RAN_OUT_MAX = 2_000
 # Writing at every request when a session was last seen would turn every read into a write.
 SEEN_EVERY = timedelta(minutes=1)
 SECRET_LENGTH_MAX = 128
+# How long a browser may take to send a form again whose answer was lost: a time-out, and a person who reloads.
+RETRY = timedelta(minutes=2)
+_NO_RETRY: dict[str, Any] = {"secret_before": "", "factor_proof": "", "retry_until": None}
 
 
 def _digest(secret: str) -> str:
@@ -46,18 +51,63 @@ def mark_password(session: LoginSession, now: datetime) -> str:
 
     Raises: Conflict when the session ended in the meantime. Atomic.
     """
-    return _rotate(session, now, {"password_at": now})
+    return _rotate(session, now, {"password_at": now, **_NO_RETRY})
 
 
-def mark_factor(session: LoginSession, kind: str, now: datetime) -> str:
+def mark_factor(session: LoginSession, kind: str, now: datetime, sent: str = "") -> str:
     """Note that a second factor was given; return the session's new secret.
 
+    In: `sent` what was typed, which the same browser may send again (`find_session_before`); "" for never.
     Raises: Conflict when the session ended in the meantime. Atomic.
     """
-    return _rotate(session, now, {"factor_at": now, "factor_kind": kind})
+    retry = {
+        "secret_before": session.secret_digest,
+        "factor_proof": _proof(session.secret_digest, sent),
+        "retry_until": now + RETRY,
+    }
+    return _rotate(session, now, {"factor_at": now, "factor_kind": kind, **(retry if sent else _NO_RETRY)})
 
 
-def _rotate(session: LoginSession, now: datetime, changes: dict[str, datetime | str]) -> str:
+def find_session_before(secret: str, now: datetime) -> LoginSession | None:
+    """Return the session whose secret this was until a code was right a moment ago, of a person who may act.
+
+    The browser may not have heard of it. This secret opens nothing; with a code, the old or a new one, it gets another.
+    """
+    if not secret or len(secret) > SECRET_LENGTH_MAX:
+        return None
+    return (
+        LoginSession.objects.select_related("user")
+        .filter(
+            acting(now, "user__"),
+            secret_before=_digest(secret),
+            retry_until__gt=now,
+            ended_at=None,
+            expires_at__gt=now,
+        )
+        .first()
+    )
+
+
+def is_sent_again(session: LoginSession, sent: str) -> bool:
+    """Say whether this is what the browser sent when it was right."""
+    proof = _proof(session.secret_before, sent)
+    return bool(session.factor_proof) and constant_time_compare(proof, session.factor_proof)
+
+
+def hand_out_again(session: LoginSession, now: datetime) -> str:
+    """Give the session of `find_session_before` another secret, for the same browser; the one it never got ends.
+
+    Raises: Conflict. Atomic.
+    """
+    kept = {name: getattr(session, name) for name in _NO_RETRY}
+    return _rotate(session, now, kept)
+
+
+def _proof(secret_digest: str, sent: str) -> str:
+    return salted_hmac("iam.accounts.sent", f"{secret_digest}\0{sent}", algorithm="sha256").hexdigest()
+
+
+def _rotate(session: LoginSession, now: datetime, changes: dict[str, Any]) -> str:  # Any: columns
     """A secret from before an authentication must be worth nothing after it (A45)."""
     secret = secrets.token_urlsafe(32)
     # No join: with one, Django updates by a sub-query, and PostgreSQL would not judge again, after waiting for

@@ -258,7 +258,7 @@ def try_code(
         verified = verify(owner, raw_code, now)
         match verified:
             case mfa.Verified():
-                secret = accounts.mark_factor(session, str(verified.kind.value), now)
+                secret = accounts.mark_factor(session, str(verified.kind.value), now, raw_code)
                 _record_factor(session, action, "success", "", facts, now)
             case mfa.WrongCode():
                 # A form that was sent twice finds its code used: by itself, and that is no wrong code.
@@ -273,6 +273,31 @@ def try_code(
     return SignedIn(session, secret)
 
 
+def try_code_again(
+    session: LoginSession, raw_code: str, *, recovery: bool, facts: RequestFacts, now: datetime
+) -> CodeOutcome:
+    """Take a code from a browser that still has the secret from before a code was right: its answer was lost.
+
+    The same code once more gives the browser the secret that it never got; any other is tried as ever, at the same charge.
+    In: `session` of `accounts.find_session_before`. Raises: Conflict.
+    """
+    if not accounts.is_sent_again(session, raw_code):
+        return try_code(session, raw_code, recovery=recovery, facts=facts, now=now)
+    action = Action.RECOVERY_USE if recovery else Action.FACTOR_VERIFY
+    with transaction.atomic():
+        secret = accounts.hand_out_again(session, now)
+        _record_factor(session, action, "success", "sent_again", facts, now)
+    return SignedIn(session, secret)
+
+
+def recovery_codes_again(session: LoginSession, facts: RequestFacts, now: datetime) -> tuple[str, ...]:
+    """Return new recovery codes for somebody who never saw those that came with the second factor."""
+    with transaction.atomic():
+        codes = mfa.replace_recovery_codes(str(session.user_id), now)
+        _record_factor(session, Action.FACTOR_ENROL, "success", "sent_again", facts, now)
+    return codes
+
+
 def confirm_enrolment(
     session: LoginSession, enrolment: UUID, raw_code: str, facts: RequestFacts, now: datetime
 ) -> EnrolmentOutcome:
@@ -284,7 +309,7 @@ def confirm_enrolment(
         confirmed = mfa.confirm_totp(str(session.user_id), enrolment, raw_code, now)
         match confirmed:
             case mfa.Confirmed():
-                secret = accounts.mark_factor(session, mfa.FactorKind.TOTP.value, now)
+                secret = accounts.mark_factor(session, mfa.FactorKind.TOTP.value, now, raw_code)
                 _record_factor(session, Action.FACTOR_ENROL, "success", "", facts, now)
             case mfa.WrongCode():
                 accounts.require_current(session)

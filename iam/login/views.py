@@ -1,13 +1,15 @@
 """The pages of signing in. Every request asks anew what is still needed; `flow.py` says which step that opens."""
 
+import contextlib
 import logging
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from math import ceil
-from typing import Any, assert_never
+from typing import Any, NamedTuple, assert_never
 from uuid import UUID
 
 from django.conf import settings
+from django.core import signing
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
 from django.urls import reverse
@@ -22,7 +24,7 @@ from iam.access.selectors import applications
 from iam.accounts import cookies
 from iam.accounts.models import LoginSession
 from iam.accounts.selectors import login_of
-from iam.accounts.services import find_live_session
+from iam.accounts.services import find_live_session, find_session_before, is_sent_again
 from iam.audit.facts import facts_of
 from iam.errors import Conflict
 from iam.oauth import interactions
@@ -41,6 +43,9 @@ from .password_pages import chosen_in, problem_words
 from .words import clean_name, wait_words
 
 logger = logging.getLogger("iam.login")
+# The sealed recovery codes of a page, and how long its language can be changed: as long as its request waits.
+_SHEET = "iam.login.sheet"
+_SHEET_SECONDS = 1800
 
 
 @require_http_methods(["GET"])
@@ -62,6 +67,9 @@ class Turn:
     session: LoginSession | None
     now: datetime
     new_secret: str = ""
+    # The session that this browser has without knowing it: its code was right, and the answer was lost.
+    before: LoginSession | None = None
+    finished: bool = False  # the parked request was answered; perhaps that answer was lost
 
     def answer(self, response: HttpResponse) -> HttpResponse:
         """Give the browser its new secret with whatever is answered."""
@@ -73,15 +81,16 @@ class Turn:
 @require_http_methods(["GET", "POST"])
 def flow(request: HttpRequest, handle: str) -> HttpResponse:
     """Show, and take, the next step of a parked request."""
-    now = datetime.now(UTC)
-    parked = interactions.load(handle, cookies.browser_of(request), now)
+    now, browser = datetime.now(UTC), cookies.browser_of(request)
+    waiting = interactions.load(handle, browser, now)
+    parked = waiting or interactions.load_finished(handle, browser, now)
     if parked is None:
         settle_language(request)
-        return render(request, "login/gone.html", status=404)
-    session = find_live_session(
-        request.COOKIES.get(cookies.SESSION, ""), now, timedelta(minutes=settings.IAM_SESSION_IDLE_MINUTES)
-    )
-    turn = Turn(request, parked, session, now)
+        return _gone(request)
+    secret = request.COOKIES.get(cookies.SESSION, "")
+    session = find_live_session(secret, now, timedelta(minutes=settings.IAM_SESSION_IDLE_MINUTES))
+    before = None if session else find_session_before(secret, now)
+    turn = Turn(request, parked, session, now, before=before, finished=waiting is None)
     # The language buttons of a flow's page post here, so that changing the language keeps the name that was typed.
     chosen = request.POST.get("language", "")
     request.language_chosen = chosen  # type: ignore[attr-defined]
@@ -92,9 +101,7 @@ def flow(request: HttpRequest, handle: str) -> HttpResponse:
     try:
         response = _take(turn, _sent(request))
     except Conflict:
-        # The session ended between two statements, or another answer finished the flow: begin at what is needed
-        # now. A password that was right stays right: the browser gets the session that it opened.
-        response = turn.answer(HttpResponseRedirect(request.path, status=303))
+        response = _overtaken(turn, _sent(request))
     except mfa.MFAError as problem:  # a key is missing or a secret is damaged: nobody passes, and it is said
         response = _broken_factor(turn, problem)
     except SigningUnavailable as problem:  # the answer cannot be signed; reloading the page tries again
@@ -102,6 +109,29 @@ def flow(request: HttpRequest, handle: str) -> HttpResponse:
         response = turn.answer(render(request, "portal/error.html", {"kind": "broken"}, status=503))
     keep_choice(response, chosen)
     return response
+
+
+def _gone(request: HttpRequest) -> HttpResponse:
+    return render(request, "login/gone.html", status=404)
+
+
+def _overtaken(turn: Turn, sent: Sent) -> HttpResponse:
+    """The session changed between two statements, or another answer finished the flow: begin at what is needed now.
+
+    A password that was right stays right: the browser gets the session that it opened. A code that its own copy used
+    was right too: two presses of a button are one sign-in, whichever answer the browser waits for.
+    """
+    if not turn.new_secret and sent.has_code:
+        turn.before = find_session_before(turn.request.COOKIES.get(cookies.SESSION, ""), turn.now)
+        code = turn.request.POST.get("code", "")
+        if turn.before is not None and is_sent_again(turn.before, code):
+            with contextlib.suppress(Conflict):
+                outcome = steps.try_code_again(
+                    turn.before, code, recovery=sent.by_recovery, facts=facts_of(turn.request), now=turn.now
+                )
+                if isinstance(outcome, steps.SignedIn):
+                    turn.new_secret = outcome.secret
+    return turn.answer(HttpResponseRedirect(turn.request.path, status=303))
 
 
 def _sent(request: HttpRequest) -> Sent:
@@ -123,6 +153,12 @@ def _take(turn: Turn, sent: Sent) -> HttpResponse:
     """Do what was sent, if the open step accepts it, and answer with what is needed then."""
     if table.decide_first(sent):
         return _password(turn, sent)
+    if codes := _sheet_sent(turn):
+        return _show_codes(turn, codes)
+    if turn.before is not None:
+        return _lost_answer(turn, turn.before, sent)
+    if turn.finished and not _reopened(turn):
+        return _gone(turn.request)
     need = interactions.evaluate(turn.parked, turn.session, facts_of(turn.request), turn.now)
     if not isinstance(need, Interaction):
         return turn.answer(final(turn.request, need))
@@ -259,15 +295,67 @@ def _enrolment(turn: Turn, need: Interaction, sent: Sent) -> HttpResponse:
     outcome = steps.confirm_enrolment(turn.session, enrolment, code, facts_of(turn.request), turn.now)
     if not isinstance(outcome, steps.Enrolled):
         return _failed(turn, need, sent, outcome)
-    turn.new_secret = outcome.secret
-    context = _context(turn, need) | {"codes": outcome.recovery_codes}
+    turn.session, turn.new_secret = outcome.session, outcome.secret
+    return _show_codes(turn, outcome.recovery_codes)
+
+
+def _show_codes(turn: Turn, codes: tuple[str, ...]) -> HttpResponse:
+    """Show new recovery codes. The page carries them sealed, so that its language can be changed; nothing else keeps them."""
+    here = reverse("login:flow", args=[turn.parked.handle])
+    context = {"here": here, "codes": codes, "sheet": _seal_sheet(turn, codes)}
     return turn.answer(render(turn.request, "login/recovery_codes.html", context))
+
+
+def _seal_sheet(turn: Turn, codes: tuple[str, ...]) -> str:
+    owner = str(turn.session.user_id) if turn.session else ""
+    return signing.dumps([owner, *codes], salt=_SHEET)
+
+
+def _sheet_sent(turn: Turn) -> tuple[str, ...]:
+    """Return the codes of a page whose language is changed, () when it is none that was shown to this person."""
+    if turn.session is None or not turn.request.POST.get("sheet"):
+        return ()
+    try:
+        owner, *codes = signing.loads(turn.request.POST["sheet"], salt=_SHEET, max_age=_SHEET_SECONDS)
+    except signing.BadSignature:
+        return ()
+    return tuple(codes) if owner == str(turn.session.user_id) else ()
+
+
+def _lost_answer(turn: Turn, before: LoginSession, sent: Sent) -> HttpResponse:
+    """Go on where the answer to a right code was lost: whoever sends a code gets on, whoever only looks is asked for one."""
+    need = interactions.evaluate(turn.parked, None, facts_of(turn.request), turn.now)
+    if not isinstance(need, Interaction):
+        return turn.answer(final(turn.request, need))
+    facts, page = facts_of(turn.request), "recovery" if sent.by_recovery else "code"
+    context = _context(turn, need) | {"by_recovery": sent.by_recovery}
+    if not (sent.is_post and sent.has_code):
+        return render(turn.request, f"login/{page}.html", context)
+    code = turn.request.POST.get("code", "")
+    outcome = steps.try_code_again(before, code, recovery=sent.by_recovery, facts=facts, now=turn.now)
+    if isinstance(outcome, steps.SignedIn):
+        if sent.has_enrolment:
+            turn.session, turn.new_secret = outcome.session, outcome.secret
+            return _show_codes(turn, steps.recovery_codes_again(outcome.session, facts, turn.now))
+        return _signed_in(turn, outcome)
+    status, problem, retry_after = _said(sent, outcome)
+    response = render(turn.request, f"login/{page}.html", context | {"problem": problem}, status=status)
+    if retry_after:
+        response["Retry-After"] = str(retry_after)
+    return response
+
+
+def _reopened(turn: Turn) -> bool:
+    """Say whether an answered request can be answered once more, because nobody got the first answer."""
+    return turn.session is not None and interactions.reopen(turn.parked, turn.session, turn.now)
 
 
 def _signed_in(turn: Turn, outcome: steps.SignedIn) -> HttpResponse:
     """Go on with the session as it is now; a finished flow goes straight to the application."""
     turn.session, turn.new_secret = outcome.session, outcome.secret
     turn.session.user.refresh_from_db()
+    if turn.finished and not _reopened(turn):
+        return turn.answer(_gone(turn.request))
     if outcome.password_ends_in is not None:
         return _password_ends(turn, outcome.password_ends_in)
     need = interactions.evaluate(turn.parked, turn.session, facts_of(turn.request), turn.now)
@@ -350,27 +438,42 @@ def _application(need: Interaction, language: str) -> tuple[str, str]:
 
 def _failed(turn: Turn, need: Interaction, sent: Sent, outcome: steps.Wrong | steps.Slowed) -> HttpResponse:
     """Show the same step with what went wrong in words."""
-    code_step = not table.decide_first(sent)
+    status, problem, retry_after = _said(sent, outcome)
+    response = _show(turn, need, sent, problem, status=status)
+    if retry_after:
+        response["Retry-After"] = str(retry_after)
+    return response
+
+
+class Said(NamedTuple):
+    """What went wrong, for the person and for the browser."""
+
+    status: int
+    problem: str
+    retry_after: int = 0
+
+
+def _said(sent: Sent, outcome: steps.Wrong | steps.Slowed) -> Said:
     if isinstance(outcome, steps.Slowed):
-        response = _show(turn, need, sent, wait_words(outcome.wait), status=429)
-        if outcome.wait is not None:
-            response["Retry-After"] = str(max(1, ceil(outcome.wait.total_seconds())))
-        return response
-    if not code_step:
-        problem = _("The name or password is not right. Check both and try again.")
-    elif outcome.clock_minutes:
+        retry_after = max(1, ceil(outcome.wait.total_seconds())) if outcome.wait is not None else 0
+        return Said(429, wait_words(outcome.wait), retry_after)
+    if table.decide_first(sent):
+        return Said(200, _("The name or password is not right. Check both and try again."))
+    if outcome.clock_minutes:
         problem = ngettext(
             "Your phone's clock seems wrong by about {n} minute: set it to automatic.",
             "Your phone's clock seems wrong by about {n} minutes: set it to automatic.",
             abs(outcome.clock_minutes),
         ).format(n=abs(outcome.clock_minutes))
-    elif sent.by_recovery:
-        problem = _("This recovery code did not work. Check it, or use another one.")
-    else:
-        problem = _(
+        return Said(200, problem)
+    if sent.by_recovery:
+        return Said(200, _("This recovery code did not work. Check it, or use another one."))
+    return Said(
+        200,
+        _(
             "This code did not work. Wait for the next one. If it fails again, set your phone's clock to automatic."
-        )
-    return _show(turn, need, sent, problem)
+        ),
+    )
 
 
 def _show(turn: Turn, need: Interaction, sent: Sent, problem: str = "", status: int = 200) -> HttpResponse:

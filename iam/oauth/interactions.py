@@ -14,13 +14,14 @@ from django.utils.crypto import salted_hmac
 
 from iam.access.policy import Level
 from iam.accounts.models import LoginSession
+from iam.accounts.services import end_session
 from iam.audit.facts import RequestFacts
 from iam.errors import Conflict
 
 from . import devices
 from .device_store import DatabaseDevices
 from .endpoints.authorize import NOTHING_GIVEN, Given, proceed, refuse
-from .models import Consent, ParkedRequest
+from .models import Consent, Grant, ParkedRequest
 from .ports import WaitingDevice
 from .protocol.authorization import Target
 from .protocol.consent import asked_disclosure, disclosure_digest
@@ -46,6 +47,10 @@ from .state import DatabaseState, session_value
 
 # Long enough to fetch a phone in another room over a slow line (US-12: at least 20 minutes).
 PARKED_LIFE = timedelta(minutes=30)
+# How long an answer that was lost on its way can be asked for again; a code lives no longer.
+ANSWER_KEPT = timedelta(seconds=60)
+# Two presses of a button: nobody knows which of the two answers the browser keeps, so that neither session ends.
+SAME_MOMENT = timedelta(seconds=3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,11 +121,59 @@ def load(handle: str, browser: str, now: datetime) -> Parked | None:
     """Return what is parked under a handle, for the browser that parked it and as long as it waits."""
     row = (
         ParkedRequest.objects.select_related("client")
-        .filter(handle_digest=_digest(handle), browser_digest=_digest(browser), expires_at__gt=now)
+        .filter(
+            handle_digest=_digest(handle),
+            browser_digest=_digest(browser),
+            expires_at__gt=now,
+            finished_at=None,
+        )
         .first()
     )
-    if row is None:
-        return None
+    return _parked(row, handle) if row else None
+
+
+def load_finished(handle: str, browser: str, now: datetime) -> Parked | None:
+    """Return a parked request that was answered a moment ago, for the same browser: `reopen` says what that is worth."""
+    row = (
+        ParkedRequest.objects.select_related("client")
+        .filter(
+            handle_digest=_digest(handle), browser_digest=_digest(browser), finished_at__gt=now - ANSWER_KEPT
+        )
+        .first()
+    )
+    return _parked(row, handle) if row else None
+
+
+@transaction.atomic
+def reopen(parked: Parked, session: LoginSession, now: datetime) -> bool:
+    """Take back an answer that never arrived, so that the person gets another; False when it did, or is not theirs.
+
+    A code that nobody has used is ended: of two codes for one request at most one is good, whatever the network did.
+    """
+    row = ParkedRequest.objects.select_for_update().filter(pk=parked.pk, finished_at__isnull=False).first()
+    if row is None or row.finished_by is None or row.finished_at is None:
+        return False
+    if not LoginSession.objects.filter(pk=row.finished_by, user_id=session.user_id).exists():
+        return False
+    if parked.client is not None:
+        unused = Grant.objects.filter(
+            session_id=row.finished_by,
+            application_id=parked.client.pk,
+            used_at=None,
+            created__gte=row.finished_at,
+        )
+        if not unused.filter(expires__gt=now).update(expires=now):
+            return False
+    if row.finished_by != session.pk and now - row.finished_at > SAME_MOMENT:
+        end_session(row.finished_by, reason="sent_again", now=now)  # one sign-in leaves one session
+    return bool(
+        ParkedRequest.objects.filter(pk=parked.pk, finished_at=row.finished_at).update(
+            finished_at=None, finished_by=None
+        )
+    )
+
+
+def _parked(row: ParkedRequest, handle: str) -> Parked:
     if row.client is None:
         return Parked(row.pk, handle, row.created_at, None, None, str(row.parameters["next"]), NOTHING_GIVEN)
     beyond = row.consented_beyond
@@ -160,13 +213,14 @@ def evaluate(parked: Parked, session: LoginSession | None, facts: RequestFacts, 
         _engine_request(facts), state, client, request, _session_facts(session), parked.given, now
     )
     if isinstance(answer, Response | FormPost):
-        _end(parked)
+        _end(parked, session, now)
     return answer
 
 
-def _end(parked: Parked) -> None:
-    """Take a parked request away, once: of two answers at the same time one is undone."""
-    if not ParkedRequest.objects.filter(pk=parked.pk).delete()[0]:
+def _end(parked: Parked, session: LoginSession | None, now: datetime) -> None:
+    """Finish a parked request, once: of two answers at the same time one is undone."""
+    open_still = ParkedRequest.objects.filter(pk=parked.pk, finished_at=None)
+    if not open_still.update(finished_at=now, finished_by=session.pk if session else None):
         raise Conflict("This sign-in was finished already.", code="flow_finished")
 
 
@@ -179,7 +233,7 @@ def _evaluate_visit(
     requirement = state.own_requirement(session.user_id, now)
     if requirement.level is Level.AAL2 and session.factor_at is None:
         return Interaction(Need.FACTOR, None, requirement=requirement, reason="policy")
-    _end(parked)
+    _end(parked, session, now)
     return redirect(parked.next_path, {})
 
 
@@ -301,7 +355,7 @@ def _turn_away(
     problem = OAuthError("access_denied", description, reason=reason)
     target = Target.of(client, request)
     response = refuse(_engine_request(facts), DatabaseState(), target, _session_facts(session), problem, now)
-    _end(parked)
+    _end(parked, session, now)
     return response
 
 

@@ -382,6 +382,9 @@ class ParkedRequest(models.Model):
     consented_by = models.UUIDField(null=True)
     # Who chose to go on with the account that was signed in.
     chosen_by = models.UUIDField(null=True)
+    # When it was answered, and in which session: the answer may have been lost on its way (docs/adr/0061).
+    finished_at = models.DateTimeField(null=True)
+    finished_by = models.UUIDField(null=True)
 
     class Meta:
         indexes: ClassVar = [models.Index(fields=["expires_at"], name="parked_by_end")]

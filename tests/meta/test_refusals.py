@@ -11,7 +11,7 @@ ERRORS = {"OAuthError": 0, "BearerError": 0, "Unshowable": 0, "InvalidClient": N
 PREFIXED = {"_refusal": "object_"}  # request_object.py
 WORDS = {"BadAssertion": 0}
 # Reasons of other things than refusals: why a page is shown, why a family or session ended.
-OTHERS = {"none", "policy", "signed_out", "ran_out", "reason", "authorization_pending"}
+OTHERS = {"none", "policy", "signed_out", "ran_out", "sent_again", "reason", "authorization_pending"}
 
 
 def _constant(node: ast.expr | None) -> str:
