@@ -126,6 +126,7 @@ class LoginSession(models.Model):
             models.Index(fields=["user"], condition=Q(ended_at=None), name="session_live_by_user"),
             models.Index(fields=["expires_at"], name="session_by_end"),
             models.Index(fields=["expires_at"], condition=Q(ended_at=None), name="session_live_by_end"),
+            models.Index(fields=["seen_at"], condition=Q(ended_at=None), name="session_live_by_seen"),
             models.Index(fields=["secret_before"], condition=~Q(secret_before=""), name="session_by_before"),
         ]
         constraints: ClassVar = [

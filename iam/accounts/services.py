@@ -17,6 +17,7 @@ from iam.errors import Conflict
 from .endings import tell_witnesses
 from .models import LoginSession, User
 from .selectors import acting
+from .use import unused_since
 
 # Sessions that ran out and are ended in one round of the housekeeping.
 _RAN_OUT_MAX = 2_000
@@ -148,15 +149,23 @@ def find_live_session(secret: str, now: datetime, idle: timedelta) -> LoginSessi
 
 @transaction.atomic
 def end_session(
-    session_id: UUID, *, reason: str, now: datetime, request_id: str = "", source: str = "", actor: str = ""
+    session_id: UUID,
+    *,
+    reason: str,
+    now: datetime,
+    request_id: str = "",
+    source: str = "",
+    actor: str = "",
+    unseen_since: datetime | None = None,
 ) -> bool:
     """End one session, once; its counter ends every token of it, its applications are told. False when it had ended.
 
-    The only way in which a session ends. Atomic.
+    In: `unseen_since` leaves a session alone whose browser came back since then. The only way in which a session ends. Atomic.
     """
-    done = LoginSession.objects.filter(pk=session_id, ended_at=None).update(
-        ended_at=now, end_reason=reason, generation=F("generation") + 1
-    )
+    live = LoginSession.objects.filter(pk=session_id, ended_at=None)
+    if unseen_since is not None:
+        live = live.filter(seen_at__lt=unseen_since)
+    done = live.update(ended_at=now, end_reason=reason, generation=F("generation") + 1)
     if not done:
         return False
     tell_witnesses(session_id, now)
@@ -201,4 +210,17 @@ def end_sessions_that_ran_out(now: datetime) -> int:
         end_session(session_id, reason=reason, now=now, actor="system:housekeeping")
         for reason, rows in over.items()
         for session_id in list(rows.values_list("pk", flat=True)[:_RAN_OUT_MAX])
+    )
+
+
+def end_idle_sessions(now: datetime, idle: timedelta) -> int:
+    """End sessions that neither a browser nor an application used for so long, so that applications are told; return how many.
+
+    In: `idle` the same as for `find_live_session`. As `end_sessions_that_ran_out` for everything else.
+    """
+    since = now - idle
+    rows = LoginSession.objects.filter(ended_at=None, seen_at__lt=since).order_by("seen_at")
+    return sum(
+        end_session(session_id, reason="idle", now=now, actor="system:housekeeping", unseen_since=since)
+        for session_id in list(unused_since(rows, since).values_list("pk", flat=True)[:_RAN_OUT_MAX])
     )

@@ -16,10 +16,13 @@ class OauthConfig(AppConfig):
     def ready(self) -> None:
         """Tell applications of the end of every session; have the triggers that tell workers laid with every migration."""
         from iam.accounts.endings import witness_endings
+        from iam.accounts.use import register_use
 
         from .outbox import write_deliveries
+        from .session_use import without_those_in_use
 
         witness_endings(write_deliveries)
+        register_use(without_those_in_use)
         post_migrate.connect(_lay_triggers, dispatch_uid="iam.oauth.changes")
 
 

@@ -34,6 +34,8 @@ THREADS = 8
 PER_CLIENT = 2
 # How long after an end the first attempt begins at the latest, when a thread is free; ten seconds are promised.
 POLL_SECONDS = 0.25
+# How often sessions whose time is over are looked for: a session that idled out ends within a minute.
+TEND_SECONDS = 20.0
 # After a stop, what is being sent may finish; what does not is sent again when its lease is over.
 STOP_SECONDS = 3.0
 # Half a minute of failures: nobody is told of a receiver that is just being restarted.
@@ -43,6 +45,8 @@ ACTOR = "system:deliver"
 # What sends: an address, a form and the seconds that it may take go in, the answer's status comes out.
 # Raises: outbound.Refused.
 Send = Callable[[str, Mapping[str, str], float], int]
+# Ends the sessions whose time is over at an instant; how many is returned.
+Tend = Callable[[datetime], int]
 
 
 # -- one delivery -----------------------------------------------------------------------------------------------
@@ -187,9 +191,16 @@ class Deliverer:
     """The threads of one process. `run` goes on until it is stopped; nothing claimed is lost with it."""
 
     def __init__(
-        self, send: Send = outbound.post_form, *, threads: int = THREADS, lease: timedelta = outbox.LEASE
+        self,
+        send: Send = outbound.post_form,
+        *,
+        threads: int = THREADS,
+        lease: timedelta = outbox.LEASE,
+        tend: Tend | None = None,
     ) -> None:
+        """In: `tend` ends the sessions whose time is over; it is called now and then, and before a single round."""
         self._send, self._lease, self._threads = send, lease, threads
+        self._tend, self._tended_at = tend, float("-inf")
         self._lanes = Lanes(threads)
         self._free = threading.Semaphore(threads)
         self._work: queue.SimpleQueue[Claimed] = queue.SimpleQueue()
@@ -200,6 +211,7 @@ class Deliverer:
             threading.Thread(target=self._serve, daemon=True).start()
         while not stopped.is_set():
             try:
+                self._tend_now_and_then()
                 found = self._claim()
             except DatabaseError:  # the database restarts
                 logger.exception("the outbox cannot be read; trying again")
@@ -212,12 +224,18 @@ class Deliverer:
     def run_until_nothing_is_due(self) -> int:
         """Make one attempt at everything that is due, one after the other; return how many."""
         count = 0
+        self._tend_now_and_then()
         while outbox.is_due(datetime.now(UTC)):
             claimed = outbox.claim(datetime.now(UTC), self._lease)
             if claimed is not None:
                 deliver(claimed, self._send)
                 count += 1
         return count
+
+    def _tend_now_and_then(self) -> None:
+        if self._tend is not None and time.monotonic() - self._tended_at >= TEND_SECONDS:
+            self._tended_at = time.monotonic()
+            self._tend(datetime.now(UTC))
 
     def _claim(self) -> Claimed | None:
         """Give the next delivery to a thread; None when nothing is due, or no thread is free."""

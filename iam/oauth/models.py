@@ -127,6 +127,8 @@ class SessionClient(models.Model):
     client = models.ForeignKey(Client, on_delete=models.CASCADE, related_name="session_clients")
     sid = models.CharField(max_length=43, unique=True)
     created_at = models.DateTimeField()
+    # When it was last given tokens: a session that its browser left is in use as long as its applications use it.
+    used_at = models.DateTimeField(null=True)
 
     class Meta:
         constraints: ClassVar = [

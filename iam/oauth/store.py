@@ -405,10 +405,10 @@ class DatabaseStore:
     def sid(self, session_id: UUID, client: ClientFacts, now: datetime) -> str:
         """Return the client's own stable `sid`; two that ask at once get the same. Spec: OIDC Back-Channel §2.1."""
         row = _one(
-            "INSERT INTO oauth_sessionclient (session_id, client_id, sid, created_at)"
-            " VALUES (%(session)s, %(client)s, %(sid)s, %(now)s)"
+            "INSERT INTO oauth_sessionclient (session_id, client_id, sid, created_at, used_at)"
+            " VALUES (%(session)s, %(client)s, %(sid)s, %(now)s, %(now)s)"
             # Touches the row it finds, so that its sid comes back in this one statement.
-            " ON CONFLICT (session_id, client_id) DO UPDATE SET sid = oauth_sessionclient.sid RETURNING sid",
+            " ON CONFLICT (session_id, client_id) DO UPDATE SET used_at = excluded.used_at RETURNING sid",
             {"session": session_id, "client": client.pk, "sid": secrets.token_urlsafe(24), "now": now},
         )
         if row is None:

@@ -420,3 +420,22 @@ def test_f15_pages_that_wait_do_not_keep_the_service_busy(house: House) -> None:
     assert answer.status_code == 200
     assert took < 2
     assert slowest < 8
+
+
+# -- sessions that nobody uses ------------------------------------------------------------------------------------
+
+
+def test_session_that_idled_out_is_told_to_its_applications_within_a_minute(house: House) -> None:
+    person, _ = house.enter("out-mail")
+    before = len(house.mail.requests)
+    house.service.python(
+        "from datetime import timedelta\nfrom django.db.models import F\n"
+        "from iam.accounts.models import LoginSession\nfrom iam.oauth.models import SessionClient\n"
+        f"live = LoginSession.objects.filter(user__links__login={LOGIN!r}, ended_at=None)\n"
+        "SessionClient.objects.filter(session__in=live).update(used_at=F('used_at') - timedelta(minutes=61))\n"
+        "live.update(seen_at=F('seen_at') - timedelta(minutes=61))"
+    )
+
+    house.mail.wait_for(before + 1, seconds=60)
+
+    assert person.open(person.request(prompt="none"))["error"] == "login_required"

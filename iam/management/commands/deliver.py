@@ -11,6 +11,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 
+from iam.management.sessions import end_sessions_that_are_over
 from iam.oauth import outbox
 from iam.oauth.backchannel import Deliverer
 
@@ -18,7 +19,10 @@ from iam.oauth.backchannel import Deliverer
 class Command(BaseCommand):
     """Deliver logout tokens."""
 
-    help = "Tell applications of ended sessions, until stopped; --once: what is due now; --list: what is waiting."
+    help = (
+        "End sign-in sessions whose time is over, and tell applications of every end, until stopped;"
+        " --once: what is due now; --list: what is waiting."
+    )
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Declare --once and --list."""
@@ -31,7 +35,7 @@ class Command(BaseCommand):
         if options["list"]:
             self._show(datetime.now(UTC))
             return
-        deliverer = Deliverer()
+        deliverer = Deliverer(tend=end_sessions_that_are_over)
         if options["once"]:
             self.stdout.write(f"attempts made: {deliverer.run_until_nothing_is_due()}")
             return

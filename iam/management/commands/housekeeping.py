@@ -12,9 +12,9 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandParser
 from django.db import DatabaseError, close_old_connections, transaction
 
-from iam.accounts.services import end_sessions_that_ran_out
 from iam.audit.record import flush_tallies
 from iam.login.throttle import purge as purge_counters
+from iam.management.sessions import end_sessions_that_are_over
 from iam.oauth import keyring, sightings
 from iam.oauth.purge import purge as purge_provider
 from iam.oauth.secret_rotation import forget_old_secrets
@@ -34,7 +34,7 @@ def _tend_keys(now: datetime) -> int:
 # Name and function(now) -> rows. A new purge is added here: it deletes in batches, and only what nothing reads any more.
 TASKS: tuple[tuple[str, Callable[[datetime], int]], ...] = (
     ("counted refusals written to the audit", _flush_tallies),
-    ("sessions that ran out ended", end_sessions_that_ran_out),
+    ("sessions that ran out or idled out ended", end_sessions_that_are_over),
     ("expired rows of the provider deleted", purge_provider),
     ("signing keys published, activated or withdrawn", _tend_keys),
     ("old client secrets forgotten", forget_old_secrets),

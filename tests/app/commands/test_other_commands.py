@@ -273,11 +273,25 @@ def test_housekeeping_ends_sessions_that_ran_out(house, run):
 
     ran = run("housekeeping")
 
-    assert "sessions that ran out ended: 1" in ran.out
+    assert "sessions that ran out or idled out ended: 1" in ran.out
     over.refresh_from_db()
     live.refresh_from_db()
     assert (over.end_reason, live.ended_at) == ("ran_out", None)
     assert AuditEvent.objects.get(action="person:session:end").actor == "system:housekeeping"
+
+
+def test_housekeeping_and_delivery_end_sessions_that_nobody_uses(house, run):
+    run("person", "show", "fatima")
+    user, now = User.objects.get(), datetime.now(UTC)
+    for command in (("housekeeping",), ("deliver", "--once")):
+        idle, _ = open_session(user, now - timedelta(minutes=61), timedelta(hours=12))
+        used, _ = open_session(user, now - timedelta(minutes=59), timedelta(hours=12))
+
+        run(*command)
+
+        idle.refresh_from_db()
+        used.refresh_from_db()
+        assert (idle.end_reason, used.ended_at) == ("idle", None)
 
 
 # -- deliver ----------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ Receivers are real HTTP servers. Several processes at once, and killed ones: tes
 
 import json
 import logging
+import time
 from datetime import UTC, datetime, timedelta
 
 import jwt
@@ -13,9 +14,9 @@ from django.db import IntegrityError, transaction
 
 from iam import lifecycle
 from iam.access.models import Application
-from iam.accounts import endings
+from iam.accounts import endings, services
 from iam.accounts.models import LoginSession
-from iam.accounts.services import end_session, end_sessions_that_ran_out
+from iam.accounts.services import end_idle_sessions, end_session, end_sessions_that_ran_out
 from iam.audit.models import AuditEvent
 from iam.oauth import issuance, outbox, state
 from iam.oauth.backchannel import TELL_OWNER_AFTER, Deliverer, Lanes
@@ -194,6 +195,64 @@ def test_session_that_did_not_run_out_is_left_alone(world: World) -> None:
 
     row = LoginSession.objects.get(pk=session.pk)
     assert row.end_reason == "ran_out"
+
+
+IDLE = timedelta(hours=1)
+
+
+def test_session_that_nobody_uses_ends_and_its_applications_are_told(world: World, web: Receiver) -> None:
+    session = signed_in(world)
+    now = datetime.now(UTC)
+    SessionClient.objects.update(used_at=now - IDLE)
+    LoginSession.objects.filter(pk=session.pk).update(seen_at=now - IDLE)
+
+    assert end_idle_sessions(now, IDLE) == 0
+    assert end_idle_sessions(now + timedelta(seconds=1), IDLE) == 1
+    assert end_idle_sessions(now + timedelta(seconds=1), IDLE) == 0
+
+    row = LoginSession.objects.get(pk=session.pk)
+    assert row.end_reason == "idle"
+    assert AuditEvent.objects.get(action="person:session:end").reason == "idle"
+    time.sleep(1)
+    assert deliver() == 1
+    assert verified(web.tokens[0])["sid"] == SessionClient.objects.get().sid
+
+
+def test_session_that_an_application_uses_is_not_idle_though_its_browser_left(world: World) -> None:
+    session = signed_in(world)
+    tokens = world.tokens(scope="openid")
+    world.later(minutes=59)
+    tokens = json.loads(world.refresh(tokens["refresh_token"]).body)
+    world.later(minutes=2)
+
+    assert end_idle_sessions(world.now, IDLE) == 0
+    assert "access_token" in json.loads(world.refresh(tokens["refresh_token"]).body)
+    world.later(minutes=61)
+    assert end_idle_sessions(world.now, IDLE) == 1
+    assert LoginSession.objects.get(pk=session.pk).end_reason == "idle"
+
+
+def test_session_whose_browser_came_back_in_that_moment_goes_on(world: World) -> None:
+    session = signed_in(world)
+    later = world.now + timedelta(hours=2)
+    LoginSession.objects.filter(pk=session.pk).update(seen_at=later)
+
+    assert not end_session(session.pk, reason="idle", now=later, unseen_since=later - IDLE)
+    assert end_session(session.pk, reason="idle", now=later, unseen_since=later + timedelta(seconds=1))
+
+
+def test_sessions_in_use_do_not_hide_those_that_nobody_uses(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(services, "_RAN_OUT_MAX", 2)
+    used = [signed_in(world) for _ in range(3)]
+    idle = [signed_in(world) for _ in range(3)]
+    late = world.now + timedelta(hours=2)
+    SessionClient.objects.filter(session__in=idle).update(used_at=world.now - timedelta(hours=1))
+    SessionClient.objects.filter(session__in=used).update(used_at=late)
+
+    assert [end_idle_sessions(late, IDLE) for _ in range(3)] == [2, 1, 0]
+    assert not LoginSession.objects.filter(pk__in=[one.pk for one in used], ended_at__isnull=False).exists()
 
 
 def test_delivery_twice_for_one_session_and_client_is_refused_by_the_database(world: World) -> None:
