@@ -44,8 +44,17 @@ def _place(given: dict[str, Any], place: str, client: ClientFacts) -> dict[str, 
     if not isinstance(found, dict):
         raise _wrong(f"{place} must be an object")
     # Everything is judged, also what is then left out: a request is well formed or it is not.
-    read = {name: _claim(name, asked) for name, asked in found.items()}
+    read = {_spelled(name): _claim(name, asked) for name, asked in found.items()}
     return {name: claim for name, claim in read.items() if _is_honoured(name, client)}
+
+
+def _spelled(name: str) -> str:
+    """Return a claim's name with its language tag as we write it: in any case, and without a region or script.
+
+    Who asks for `name#ar-EG` is answered with `name#ar`, the nearest that there is. Spec: OIDC Core §5.2.
+    """
+    base, mark, tag = name.partition("#")
+    return f"{base}{mark}{tag.partition('-')[0].lower()}" if mark else name
 
 
 def _is_honoured(name: str, client: ClientFacts) -> bool:

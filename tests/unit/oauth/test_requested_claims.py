@@ -44,6 +44,19 @@ def test_claims_known_ones_are_read():
     )
 
 
+@pytest.mark.parametrize("name", ["name#ar", "name#AR", "name#Ar", "name#ar-EG", "name#ar-Arab-SD"])
+@pytest.mark.rules("core/5.2/tags-any-case", "core/5.2/tags-match")
+def test_claims_language_tag_finds_the_nearest_name(name: str):
+    asked = check_claims(json.dumps({"userinfo": {name: {"essential": True}}}), APP)
+
+    assert asked.userinfo == {"name#ar": RequestedClaim(essential=True)}
+
+
+@pytest.mark.parametrize("name", ["name#fr", "name#a", "name#", "email#ar", "Name#ar", "sub#ar"])
+def test_claims_language_that_we_do_not_have_asks_for_nothing(name: str):
+    assert check_claims(json.dumps({"userinfo": {name: None}}), APP) == RequestedClaims()
+
+
 def test_claims_none_sent_asks_for_nothing():
     assert check_claims(None, APP) == RequestedClaims()
 
