@@ -3,6 +3,8 @@
 import sys
 from dataclasses import asdict
 
+from tests.mutation.table import load
+
 from .catalogue import read
 from .marks import collect
 from .page import PAGE, build, findings
@@ -10,7 +12,8 @@ from .page import PAGE, build, findings
 
 def current() -> str:
     """Return the page as it should be."""
-    return build(read(), collect())
+    shown = frozenset(rule for mutation in load() for rule in mutation.rules)
+    return build(read(), collect(), shown)
 
 
 def main() -> int:

@@ -71,7 +71,7 @@ def findings(documents: Sequence[Document], marks: Sequence[Mark]) -> Findings:
 
 
 def build(documents: Sequence[Document], marks: Sequence[Mark], shown: frozenset[str] = frozenset()) -> str:
-    """Return the page. In: `shown` the tests that a mutation has shown to fail."""
+    """Return the page. In: `shown` the rules that a mutation takes out, so that their test is seen to fail."""
     held = holders(marks)
     whole = [document for document in documents if document.is_whole]
     named = {mark.values[0] for mark in marks if mark.kind == "spec"}
@@ -81,7 +81,7 @@ def build(documents: Sequence[Document], marks: Sequence[Mark], shown: frozenset
         if not document.is_whole and not document.is_own and (document.rules or document.name in named)
     ]
     own = [document for document in documents if document.is_own]
-    parts = [HEAD, _summary(whole, held, shown)]
+    parts = [HEAD, _summary(whole, held, shown), _not_held(whole)]
     said = _said(marks)
     parts += [_table(document, held, said.get(document.name, {}), shown) for document in whole]
     parts.append(
@@ -121,6 +121,25 @@ def _summary(documents: Sequence[Document], held: Mapping[str, list[str]], shown
             *counts,
         ]
         lines.append("| " + " | ".join(str(cell) for cell in cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _not_held(documents: Sequence[Document]) -> str:
+    """Return what an auditor asks first: everything that is not held and could be."""
+    lines = ["## Not held\n", "What could be held and is not, of the specifications above.\n"]
+    lines += ["| specification | § | | rule | why |", "|---|---|---|---|---|"]
+    for kind in (Absence.UNBUILT, Absence.REFUSED):
+        for document in documents:
+            for rule in document.rules:
+                if rule.absence is kind:
+                    cells = (
+                        document.name,
+                        rule.section,
+                        rule.level,
+                        _cell(rule.text),
+                        f"{WORDS[kind]}. {_cell(rule.reason)}",
+                    )
+                    lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from tests.conformance import catalogue, marks, page
 from tests.conformance.__main__ import current
+from tests.mutation.table import load
 
 DOCUMENTS = catalogue.read()
 MARKS = marks.collect()
@@ -121,6 +122,18 @@ def test_reasons_and_rules_are_sentences():
 
     assert [rule.name for rule in rules if not rule.text.endswith(".")] == []
     assert [rule.name for rule in rules if rule.absence and not rule.reason.endswith(".")] == []
+
+
+def test_mutations_show_rules_that_their_test_names():
+    held = page.holders(MARKS)
+    wrong = [
+        (mutation.name, rule)
+        for mutation in load()
+        for rule in mutation.rules
+        if mutation.test.partition("[")[0] not in held.get(rule, ())
+    ]
+
+    assert wrong == []
 
 
 def test_every_marked_test_exists():

@@ -2,23 +2,28 @@
 
 import re
 import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-TABLE = Path(__file__).with_name("mutations.toml")
+TABLES = tuple(sorted(Path(__file__).parent.glob("*.toml")))
 _FIELDS = {"name", "file", "before", "after", "test"}
 
 
 @dataclass(frozen=True, slots=True)
 class Mutation:
-    """A rule taken out: `before` becomes `after` in `file`, and then `test` must fail."""
+    """A rule taken out: `before` becomes `after` in `file`, and then `test` must fail.
+
+    `rules` are those of tests/conformance/specifications that this shows; the test's mark must name them.
+    """
 
     name: str
     file: str
     before: str
     after: str
     test: str
+    rules: tuple[str, ...] = ()
 
     def problem(self, root: Path) -> str:
         """Return why it cannot be applied, or proves nothing; "" when all is well."""
@@ -42,13 +47,17 @@ class Mutation:
         return text
 
 
-def load(table: Path = TABLE) -> list[Mutation]:
+def load(tables: Sequence[Path] = TABLES) -> list[Mutation]:
     """Return every mutation. Raises: ValueError for an entry that is not whole, or a name given twice."""
-    entries = tomllib.loads(table.read_text(encoding="utf-8"))["mutation"]
+    entries = [
+        entry for table in tables for entry in tomllib.loads(table.read_text(encoding="utf-8"))["mutation"]
+    ]
     for entry in entries:
-        if set(entry) != _FIELDS:
-            raise ValueError(f"{entry.get('name', entry)}: the fields are {', '.join(sorted(_FIELDS))}")
-    mutations = [Mutation(**entry) for entry in entries]
+        if set(entry) - {"rules"} != _FIELDS:
+            raise ValueError(
+                f"{entry.get('name', entry)}: the fields are {', '.join(sorted(_FIELDS))}, and rules"
+            )
+    mutations = [Mutation(**{**entry, "rules": tuple(entry.get("rules", ()))}) for entry in entries]
     names = [mutation.name for mutation in mutations]
     if len(set(names)) != len(names):
         raise ValueError(

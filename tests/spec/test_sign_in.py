@@ -251,7 +251,6 @@ def test_a31_steps_cannot_be_skipped_by_posting_to_a_later_one(service):
     assert person.open(person.request(prompt="none"))["error"] == "login_required"
 
 
-@pytest.mark.rules("core/3.1.2.1/prompt-login-error")
 def test_a45_flow_begun_in_another_browser_cannot_be_finished_here(service):
     attacker, victim = Person(service.issuer, "crowd06"), Person(service.issuer, "crowd07")
     page = attacker.open(attacker.request())

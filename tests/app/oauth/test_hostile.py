@@ -399,7 +399,12 @@ def test_prompt_none_never_shows_a_page(prompt: str, world: World) -> None:
         assert isinstance(world.later(seconds=30).authorize(client, prompt=prompt, scope="openid"), Response)
 
 
-@pytest.mark.rules("core/3.1.2.1/max-age", "core/3.1.2.3/prompt-login", "core/15.1/max-age")
+@pytest.mark.rules(
+    "core/3.1.2.1/max-age",
+    "core/3.1.2.3/prompt-login",
+    "core/15.1/max-age",
+    "core/3.1.2.1/prompt-login-error",
+)
 def test_a07_max_age_zero_and_login_are_met_by_a_sign_in_of_this_flow_only(world: World) -> None:
     world.sign_in()
     world.later(seconds=5)

@@ -117,7 +117,7 @@ def test_decide_missing_step_asks_for_it(changes, expected):
     ],
 )
 @pytest.mark.spec("OIDC Core", "3.1.2.6", "prompt=none answers every question with an error")
-@pytest.mark.rules("core/3.1.2.1/prompt-login-error", "core/3.1.2.3/prompt-none", "core/3.1.2.6/error")
+@pytest.mark.rules("core/3.1.2.3/prompt-none", "core/3.1.2.6/error")
 def test_decide_prompt_none_never_asks(changes, error):
     decision = decide(**{"request": replace(REQUEST, prompt=frozenset({"none"})), **changes})
 
@@ -156,7 +156,7 @@ def test_decide_factor_exactly_as_old_as_allowed_is_fresh():
     assert isinstance(decide(session=session, requirement=FRESH), Issue)
 
 
-@pytest.mark.rules("core/3.1.2.1/hint-other")
+@pytest.mark.rules("core/3.1.2.1/hint-other", "core/3.1.2.1/prompt-login-error")
 def test_decide_somebody_else_signed_in_than_hinted_ends_with_login_required():
     session = replace(SESSION, password_at=NOW + timedelta(minutes=1))
     request = replace(REQUEST, hinted_sub="other")

@@ -69,7 +69,7 @@ def test_missing_plain_client_holds_standard_and_is_told_all_that_high_asks() ->
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )  # fmt: skip
-@pytest.mark.rules("fapi/5.3.2.1/3", "fapi/5.3.2.1/6", "fapi/5.3.2.2/8")
+@pytest.mark.rules("fapi/5.3.2.1/3", "fapi/5.3.2.1/6", "fapi/5.3.2.2/8", "fapi/5.3.2.1/4")
 def test_missing_names_each_thing_that_high_forbids(metadata: ClientMetadata, word: str) -> None:
     assert any(word in sentence for sentence in missing(metadata, "high"))
 
