@@ -8,13 +8,13 @@ import itertools
 import logging
 import re
 import time
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
 from threading import Event
 
 from directory import ber, entries, kinds, paging, syncrepl
 from directory.budget import Budget
-from directory.changes import Change, Completeness, Ending, Finding, Reading, Seen
+from directory.changes import Change, Completeness, Ending, Finding, Gone, Reading, Seen
 from directory.config import Server, Source
 from directory.entries import RawEntry
 from directory.errors import DirectoryError, UnavailableReason
@@ -32,11 +32,29 @@ BURST_MAX = 5000
 TICK_SECONDS = 0.2
 # Ids in one filter; 100 are some 12 kB.
 IDS_AT_ONCE = 100
-ENTRY_ID_ATTRIBUTE = "entryuuid"
 # slapd answers a cookie in which it finds no change number with every entry and the word that all deletions were
 # told, which they were not. Such a cookie is as good as none.
 _CSN = rb"\d{14}\.\d{6}Z#[0-9a-f]{6}#[0-9a-f]{3}#[0-9a-f]{6}"
 COOKIE = re.compile(rb"rid=\d{3}(,sid=[0-9a-f]{3})?,csn=%b(;%b)*(,delcsn=%b)?" % (_CSN, _CSN, _CSN))
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """How one product speaks RFC 4533.
+
+    `id_attribute` in lower case; `format_id` turns the UUID of the stream into the entry's id. A cookie that is not
+    of the form `cookie` is as good as none. `flags_deletes`: see syncrepl.Refresh. Without `keeps_attributes` the
+    entries that changed since a cookie come with other attributes than were asked for, and are read again.
+    """
+
+    id_attribute: str
+    cookie: re.Pattern[bytes]
+    format_id: Callable[[str], str] | None = None
+    flags_deletes: bool = True
+    keeps_attributes: bool = True
+
+
+OPENLDAP = Dialect("entryuuid", COOKIE)
 
 
 class NoStreamError(DirectoryError):
@@ -56,14 +74,16 @@ class _Search:
 class SyncReader:
     """A Reader of a server with content synchronisation. Not for threads or forks."""
 
-    def __init__(self, source: Source, gateway: Gateway | None = None) -> None:
+    def __init__(self, source: Source, gateway: Gateway | None = None, dialect: Dialect = OPENLDAP) -> None:
         """Prepare; connects at the first question. Raises ValueError when the source cannot be followed."""
-        if source.entry_id_attribute.lower() != ENTRY_ID_ATTRIBUTE:
-            raise ValueError(f"Directory {source.name}: its changes name entries by entryUUID only.")
+        if source.entry_id_attribute.lower() != dialect.id_attribute:
+            raise ValueError(
+                f"Directory {source.name}: its changes name entries by {dialect.id_attribute} only."
+            )
         base = entries.dn_key(source.base_dn)
         if entries.dn_key(source.group_base)[-len(base) :] != base:
             raise ValueError(f"Directory {source.name}: groups must stand under the base to be followed.")
-        self._source = source
+        self._source, self.dialect = source, dialect
         self._gateway = gateway or Gateway(source)
         self._kept: tuple[Server, Wire] | None = None
         self._seen = kinds.build_seen(source)
@@ -92,8 +112,14 @@ class SyncReader:
             usable = b""
             search = self.begin(Mode.REFRESH_AND_PERSIST, usable)
         try:
-            refresh = syncrepl.Refresh(search.messages, self.build, has_cookie=bool(usable), persists=True)
-            yield _Guarded(refresh)
+            refresh = syncrepl.Refresh(
+                search.messages,
+                self.build,
+                has_cookie=bool(usable),
+                persists=True,
+                flags_deletes=self.dialect.flags_deletes,
+            )
+            yield _Guarded(self, refresh, is_read_again=bool(usable))
             refresh.ending()  # raises when it was not consumed: what comes next would be taken for the rest
             heard = time.monotonic()
             while not stop.is_set():
@@ -101,7 +127,7 @@ class SyncReader:
                     burst = syncrepl.Burst(
                         search.stream.messages, self.build, search.stream.has_something, BURST_MAX
                     )
-                    yield _Guarded(burst)
+                    yield _Guarded(self, burst)
                     burst.ending()
                     heard = time.monotonic()
                 elif time.monotonic() - heard >= idle_seconds:
@@ -122,19 +148,36 @@ class SyncReader:
         wanted = sorted(entry_ids)
         for start in range(0, len(wanted), IDS_AT_ONCE):
             some = tuple(wanted[start : start + IDS_AT_ONCE])
-            answer = self._gateway.search(
-                self._source.base_dn,
-                kinds.build_lookup_filter(self._source, some),
-                (self._source.entry_id_attribute,),
-                0,
-                Budget.start(self._source.budget_seconds),
-            )
-            found |= {entries.read_entry_id(self._source, entry) for entry in answer.entries}
+            entries_found = self._find(some, (self._source.entry_id_attribute,))
+            found |= {entries.read_entry_id(self._source, entry) for entry in entries_found}
         return frozenset(found).intersection(wanted)
 
     def check(self) -> Sequence[Finding]:
-        """Return what is wrong with the set-up of the server."""
-        return ()
+        """Return what is wrong with the set-up of the server, as far as this account can see.
+
+        Reads everything once. Raises DirectoryError for what is no set-up but an outage.
+        """
+        found = []
+        reading = self.full()
+        try:
+            for _ in reading:
+                pass
+            if not reading.ending().cookie:
+                found.append(Finding.NO_STREAM)
+        except DirectoryError as fault:
+            if fault.reason is not UnavailableReason.REFUSED:
+                raise
+            found.append(Finding.LIMITED)
+        secrets = self._gateway.search(
+            self._source.base_dn,
+            self._source.user_filter.replace("{login}", "*"),
+            ("userPassword",),
+            1,
+            Budget.start(self._source.budget_seconds),
+        )
+        if any(entry.attributes.get("userpassword") for entry in secrets.entries):
+            found.append(Finding.READS_PASSWORDS)
+        return found
 
     def close(self) -> None:
         """Close the connections."""
@@ -147,7 +190,48 @@ class SyncReader:
 
     def build(self, entry_id: str, entry: RawEntry) -> Change | None:
         """Make a change of an entry that was sent."""
-        return self._seen(entry_id, entry)
+        return self._seen(self.dialect.format_id(entry_id) if self.dialect.format_id else entry_id, entry)
+
+    def translate(self, changes: Iterator[Change], *, is_read_again: bool) -> Iterator[Change]:
+        """Return changes with the ids and the attributes that were asked for."""
+        if self.dialect.keeps_attributes and self.dialect.format_id is None:
+            return changes
+        return self._translate(changes, is_read_again=is_read_again and not self.dialect.keeps_attributes)
+
+    def translate_ending(self, ending: Ending) -> Ending:
+        """Return an ending with the ids that entries have here."""
+        if self.dialect.format_id is None or not ending.present:
+            return ending
+        return replace(ending, present=frozenset(map(self.dialect.format_id, ending.present)))
+
+    def _translate(self, changes: Iterator[Change], *, is_read_again: bool) -> Iterator[Change]:
+        waiting: list[str] = []
+        for change in changes:
+            if isinstance(change, Gone):
+                yield Gone(self.dialect.format_id(change.entry_id)) if self.dialect.format_id else change
+            elif not is_read_again:
+                yield change
+            else:
+                waiting.append(change.entry_id)
+                if len(waiting) >= IDS_AT_ONCE:
+                    yield from self._read_again(waiting)
+                    waiting.clear()
+        yield from self._read_again(waiting)
+
+    def _read_again(self, entry_ids: Sequence[str]) -> Iterator[Change]:
+        """Read entries by id. One that is no longer there is passed over: the stream will say that it is gone."""
+        if entry_ids:
+            for entry in self._find(tuple(entry_ids), self._attributes):
+                yield self.build_from_page(entry)
+
+    def _find(self, entry_ids: tuple[str, ...], attributes: tuple[str, ...]) -> tuple[RawEntry, ...]:
+        return self._gateway.search(
+            self._source.base_dn,
+            kinds.build_lookup_filter(self._source, entry_ids),
+            attributes,
+            0,
+            Budget.start(self._source.budget_seconds),
+        ).entries
 
     def build_from_page(self, entry: RawEntry) -> Seen:
         """Make a change of an entry that came without a state."""
@@ -169,7 +253,7 @@ class SyncReader:
         self._kept = (search.server, search.wire)
 
     def _usable(self, cookie: bytes) -> bytes:
-        return cookie if COOKIE.fullmatch(cookie) else b""
+        return cookie if self.dialect.cookie.fullmatch(cookie) else b""
 
     def _ask(self, controls: Sequence[Control], *, has_cookie: bool, is_kept: bool) -> _Search:
         kept, self._kept = (self._kept, None) if is_kept else (None, self._kept)
@@ -245,9 +329,14 @@ class _Poll:
         search = self._reader.begin(Mode.REFRESH_ONLY, cookie)
         is_whole = False
         try:
-            refresh = syncrepl.Refresh(search.messages, self._reader.build, has_cookie=bool(cookie))
-            yield from refresh
-            self._ending = refresh.ending()
+            refresh = syncrepl.Refresh(
+                search.messages,
+                self._reader.build,
+                has_cookie=bool(cookie),
+                flags_deletes=self._reader.dialect.flags_deletes,
+            )
+            yield from self._reader.translate(iter(refresh), is_read_again=bool(cookie))
+            self._ending = self._reader.translate_ending(refresh.ending())
             is_whole = True
         finally:
             if is_whole:
@@ -281,18 +370,18 @@ class _Poll:
 class _Guarded:
     """A reading whose nonsense is a DirectoryError like any other."""
 
-    def __init__(self, reading: Reading) -> None:
-        self._reading = reading
+    def __init__(self, reader: SyncReader, reading: Reading, *, is_read_again: bool = False) -> None:
+        self._reader, self._reading, self._is_read_again = reader, reading, is_read_again
 
     def __iter__(self) -> Iterator[Change]:
         try:
-            yield from self._reading
+            yield from self._reader.translate(iter(self._reading), is_read_again=self._is_read_again)
         except ber.BERError as error:
             raise _nonsense(error) from None
 
     def ending(self) -> Ending:
         """Return how it ended; raises DirectoryError when it did not."""
-        return self._reading.ending()
+        return self._reader.translate_ending(self._reading.ending())
 
 
 class _Nothing:

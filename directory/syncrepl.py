@@ -177,7 +177,8 @@ class Refresh:
     """The refreshing stage of one search: iterate once, then ask for the ending.
 
     `messages` brings the messages of this search only; `build` makes a change of an entry (None: not ours).
-    With `persists` the stage ends with a message and the search goes on; else it ends with the search.
+    With `persists` the stage ends with a message and the search goes on; else it ends with the search. A server
+    that never lists what is there, and never sets the flag that says so, has `flags_deletes` false.
     """
 
     def __init__(
@@ -187,8 +188,9 @@ class Refresh:
         *,
         has_cookie: bool,
         persists: bool = False,
+        flags_deletes: bool = True,
     ) -> None:
-        self._messages, self._build = messages, build
+        self._messages, self._build, self._flags_deletes = messages, build, flags_deletes
         self._has_cookie, self._persists = has_cookie, persists
         self._cookie = b""
         self._is_present = False  # a list of what is still there was sent: what it lacks is gone
@@ -260,7 +262,7 @@ class Refresh:
         done = read_done(controls[DONE_CONTROL])
         self._cookie = done.cookie or self._cookie
         # With `has_deletes` all deletions were named; a list of what is there may have come before them [3.3.2].
-        self._end(is_present=self._is_present or not done.has_deletes)
+        self._end(is_present=self._is_present or (self._flags_deletes and not done.has_deletes))
 
     def _end(self, *, is_present: bool) -> None:
         if not self._has_cookie and not self._present:
