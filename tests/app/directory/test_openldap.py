@@ -110,7 +110,7 @@ def test_group_that_stands_beside_the_base_is_refused(server):
 
 
 def test_other_id_than_entryuuid_is_refused(server):
-    with pytest.raises(ValueError, match="(?i)entryuuid"):
+    with pytest.raises(ValueError, match=r"(?i)entryuuid"):
         SyncReader(source_of(server, entry_id_attribute="uid"))
 
 
