@@ -11,6 +11,7 @@ from enum import StrEnum
 from threading import Event
 from typing import Protocol
 
+from directory.brake import Holding
 from directory.config import Source
 from directory.entries import Person, RawEntry
 
@@ -152,3 +153,9 @@ class Effects(Protocol):
 
     def know_units(self, source: str, units: Mapping[str, frozenset[str]]) -> None:
         """Take the ids of all units by their names (NFC, casefolded), after a complete reading: rules learn ids."""
+
+    def held(self, source: str, holdings: Sequence[Holding], now: datetime) -> None:
+        """Hear that a brake holds people (and groups) until an administrator approves."""
+
+    def refused(self, source: str, reason: str, people: int, now: datetime) -> None:
+        """Hear that a reading was not believed, which would have cost so many people."""

@@ -99,7 +99,6 @@ class Engine:
         gathered = gather(name, self._mapped, reading)
         cookie = gathered.ending.cookie or since or b""
         if gathered.is_empty and not is_rehearsal and gathered.ending.cookie in {b"", since}:
-            store.note(name, heard_at=self._clock(), trouble="", trouble_at=None)
             return Outcome(cookie, Plan())
         missing: tuple[str, ...] = ()
         if gathered.stored is not None and gathered.ending.completeness is not Completeness.CHANGES:
@@ -155,13 +154,20 @@ class Engine:
 
     def _note_refusal(self, refusal: Refused) -> None:
         logger.error("directory %s: a reading was refused: %s", self.source.name, refusal.reason)
-        store.note(
-            self.source.name,
-            refusal=refusal.reason,
-            refused_people=refusal.people,
-            refused_base=refusal.base_id,
-            refused_at=self._clock(),
-        )
+        now = self._clock()
+        with transaction.atomic():
+            store.note(
+                self.source.name,
+                refusal=refusal.reason,
+                refused_people=refusal.people,
+                refused_base=refusal.base_id,
+                refused_at=now,
+            )
+            self._effects.refused(self.source.name, refusal.reason, refusal.people, now)
+
+    def hear(self) -> None:
+        """Note that the directory just said, or showed, that everything is known."""
+        store.note(self.source.name, heard_at=self._clock(), trouble="", trouble_at=None)
 
     # -- what is due without a reading ----------------------------------------------------------------------
 
@@ -204,6 +210,7 @@ class Engine:
             )  # fmt: skip
             store.stop_acting(name, ids)
             self._settle_removals(plan, now, now)
+            self._effects.held(name, [one.holding for one in plan.waiting], now)
             teller = _Teller(self, Tree(name, {}, (), is_whole=False))
             teller.tell(plan.events, (), now)
             store.advance(name)
@@ -406,6 +413,7 @@ class _Batch:
         self._since = since
         self._is_rehearsal = is_rehearsal
         self.plan = Plan()
+        self._touched: frozenset[int] = frozenset()
         self.links = links.Links()
         self.told = 0
 
@@ -413,10 +421,10 @@ class _Batch:
         """Do all of it, in the caller's transaction."""
         gathered, name = self._gathered, self._name
         state = store.lock(name)
-        if gathered.stored is not None and state.version != gathered.version:
-            raise Overtaken
         if self._since is not None and state.cookie != self._since:
             raise Overtaken
+        if gathered.stored is not None and state.version != gathered.version:
+            self._leave_to_others(gathered)
         now = self._engine._clock()
         is_complete = gathered.ending.completeness is Completeness.COMPLETE
         known = gathered.stored
@@ -454,7 +462,7 @@ class _Batch:
         self.plan = plan = decide_plan(rules, known, told, said_gone, self._missing, holders, pressure)
 
         written = plan.rows
-        store.write_entries(name, written, set(numbers.values()))
+        store.write_entries(name, written, set(numbers.values()), state.version + 1)
         self._engine._settle_removals(plan, gathered.began_at, now)
         store.count_people(name, _moves(known, written))
         renamed = [one for one in written if _is_renamed(known.get(one.entry_id), one)]
@@ -463,8 +471,23 @@ class _Batch:
         affected = self._link(tree, known, pks, written, renamed, is_complete=is_complete)
         joins = self._engine._joins()
         if not self._is_rehearsal:
+            if plan.waiting:
+                self._effects.held(name, [one.holding for one in plan.waiting], now)
             self.told = teller.tell([*plan.events, *joins], affected, now)
         self._advance(state, now, known, is_complete=is_complete)
+
+    def _leave_to_others(self, gathered: Gathered) -> None:
+        """Know what other batches wrote while this reading was read, and leave that alone: theirs is newer."""
+        before = gathered.stored or {}
+        gathered.stored = store.all_known(self._name)
+        touched = store.written_since(self._name, gathered.version)
+        dropped = before.keys() - gathered.stored.keys()
+        for entry_id in (*touched, *dropped):
+            gathered.read.pop(entry_id, None)
+            gathered.gone.pop(entry_id, None)
+            gathered.groups.pop(entry_id, None)
+        self._missing = [one for one in self._missing if one not in touched and one not in dropped]
+        self._touched = frozenset(touched.values())
 
     def _told(
         self, tree: Tree, teller: "_Teller", known: Mapping[str, Known], pks: Mapping[str, int], now: datetime
@@ -552,6 +575,8 @@ class _Batch:
                 self.links, group, listed, stored[group], unresolved[group], tree, resolve_all=is_complete
             )
         del stored
+        if self._touched:
+            self.links.leave_alone(self._touched)
         arrived: dict[bytes, int] = {}
         for one in renamed:
             if one.kind is not Kind.UNIT:
@@ -582,7 +607,8 @@ class _Batch:
             "trouble": "",
             "trouble_at": None,
         }
-        if gathered.ending.cookie:
+        # A whole reading beside a stream does not move the stream: what it was told and has not said yet must come.
+        if gathered.ending.cookie and (self._since is not None or not state.cookie):
             changes["cookie"] = gathered.ending.cookie
         if self.plan.rows or self.plan.events or self.links.count:
             changes["applied_at"] = now

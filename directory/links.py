@@ -22,6 +22,12 @@ class Links:
         """Return how many links are other ones."""
         return len(self.added) + len(self.removed)
 
+    def leave_alone(self, rows: Collection[int]) -> None:
+        """Forget whatever concerns rows that others wrote later."""
+        self.added = [one for one in self.added if one[0] not in rows and one[1] not in rows]
+        self.removed = {one for one in self.removed if one[0] not in rows and one[1] not in rows}
+        self.renamed = [one for one in self.renamed if one[0] not in rows and one[1] not in rows]
+
     def members(self) -> set[int]:
         """Return who was linked or unlinked."""
         return {member for _, member, _ in self.added} | {member for _, member in self.removed}

@@ -32,6 +32,7 @@ class SourceState(models.Model):
     refused_base = models.CharField(max_length=64, blank=True, default="")
     accepted_people = models.PositiveIntegerField(null=True)  # an administrator said that it may cost so many
     refused_at = models.DateTimeField(null=True)
+    findings = models.JSONField(default=list)  # what is wrong with the set-up of the server
     trouble = models.TextField(blank=True, default="")  # what the directory or we could not do, in a sentence
     trouble_at = models.DateTimeField(null=True)
 
@@ -61,6 +62,7 @@ class Entry(models.Model):
     ends_at = models.DateTimeField(null=True)  # from then on it does not
     office = models.CharField(max_length=16, blank=True, default="")
     attributes = models.TextField(default="{}")
+    batch = models.BigIntegerField(default=0)  # the version of the source that wrote this last
     gone_at = models.DateTimeField(null=True)
     kept_at = models.DateTimeField(null=True)  # an administrator restored it: absence concludes nothing
 

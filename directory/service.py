@@ -13,46 +13,82 @@ import secrets
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from django.conf import settings
 
 from directory import entries
+from directory.brake import Brake, Holding, Removal
 from directory.breaker import Reading
 from directory.budget import Budget
 from directory.changes import Effects, Happening, PersonEvent
 from directory.config import Source
+from directory.engine import NotApproved, Overtaken, Refused
 from directory.entries import Group, Person
 from directory.errors import DirectoryError, UnavailableReason
+from directory.operation import (
+    Planned,
+    Status,
+    approve,
+    describe,
+    listen,
+    metrics,
+    place,
+    restore,
+    run,
+    status,
+)
+from directory.plan import Wait
 from directory.policy import NO_STATE, PasswordProblem, PasswordState, Refusal
 from directory.servers import Change, Gateway
 from directory.standing import AccountStatus, Standing
+from directory.store import purge
 from directory.wire import is_sendable_password
 
 __all__ = [
     "Accepted",
     "AccountStatus",
     "Ambiguous",
+    "Brake",
     "Budget",
     "Changed",
     "Directory",
+    "DirectoryError",
     "Effects",
     "Found",
     "Group",
     "Happening",
+    "Holding",
+    "NotApproved",
     "NotTaken",
+    "Overtaken",
     "PasswordProblem",
     "PasswordState",
     "Person",
     "PersonEvent",
+    "Planned",
     "Refusal",
+    "Refused",
     "Rejected",
+    "Removal",
     "Source",
     "Standing",
+    "Status",
     "Unavailable",
     "UnavailableReason",
     "Unknown",
+    "Wait",
+    "approve",
+    "describe",
     "find",
+    "listen",
+    "metrics",
+    "place",
+    "purge",
     "read",
+    "restore",
+    "run",
+    "status",
     "verify",
 ]
 
@@ -362,21 +398,21 @@ def find(
     login: str, *, with_groups: bool = True, budget: Budget | None = None
 ) -> Found | Unknown | Ambiguous | Unavailable:
     """Find a person by login name; see Directory.find."""
-    return installed().find(login, with_groups=with_groups, budget=budget)
+    return _placed(installed().find(login, with_groups=with_groups, budget=budget))
 
 
 def verify(
     person: Person | None, password: str, *, budget: Budget | None = None
 ) -> Accepted | Rejected | Unavailable:
     """Try a password; see Directory.verify."""
-    return installed().verify(person, password, budget=budget)
+    return _placed(installed().verify(person, password, budget=budget))
 
 
 def read(
     source: str, entry_uuid: str, *, with_groups: bool = True, budget: Budget | None = None
 ) -> Found | Unknown | Unavailable:
     """Read a person by immutable id; see Directory.read."""
-    return installed().read(source, entry_uuid, with_groups=with_groups, budget=budget)
+    return _placed(installed().read(source, entry_uuid, with_groups=with_groups, budget=budget))
 
 
 def change_password(
@@ -403,3 +439,13 @@ def reset_password(
 ) -> Changed | NotTaken | Unavailable:
     """Set a password that must be changed at once; see Directory.reset_password."""
     return installed().reset_password(person, new, budget=budget)
+
+
+Answer = TypeVar("Answer")
+
+
+def _placed(answer: Answer) -> Answer:
+    """Add the ids of the units above to whoever was found: rules about units outlive the names of units."""
+    if isinstance(answer, Found | Accepted):
+        return replace(answer, person=place(answer.person))
+    return answer

@@ -167,13 +167,13 @@ def allocate(count: int) -> list[int]:
 
 _COLUMNS = (
     "id", "source", "entry_id", "kind", "parent_id", "rdn", "rdn_key", "digest", "name", "acts", "ends_at", "office",
-    "attributes", "gone_at", "kept_at",
+    "attributes", "batch", "gone_at", "kept_at",
 )  # fmt: skip
 
 
-def write_entries(source: str, told: Sequence[Told], new: Collection[int]) -> None:
+def write_entries(source: str, told: Sequence[Told], new: Collection[int], batch: int) -> None:
     """Write what was read; `new` holds the numbers of rows that are not there yet. Whoever was gone is back."""
-    insert("directory_entry", _COLUMNS, (_row(source, one) for one in told if one.pk in new))
+    insert("directory_entry", _COLUMNS, (_row(source, one, batch) for one in told if one.pk in new))
     changed = [one for one in told if one.pk not in new]
     if not changed:
         return
@@ -181,14 +181,15 @@ def write_entries(source: str, told: Sequence[Told], new: Collection[int]) -> No
     with connection.cursor() as cursor:
         cursor.executemany(
             f"UPDATE directory_entry SET {', '.join(f'{name} = %s' for name in columns)} WHERE id = %s",
-            [(*map(_bind, _row(source, one)[3:]), one.pk) for one in changed],
+            [(*map(_bind, _row(source, one, batch)[3:]), one.pk) for one in changed],
         )
 
 
-def _row(source: str, one: Told) -> tuple[Any, ...]:  # Any: what columns hold
+def _row(source: str, one: Told, batch: int) -> tuple[Any, ...]:  # Any: what columns hold
     return (
         one.pk, source, one.entry_id, one.kind.value, one.parent, one.rdn, one.rdn_key, one.digest, one.name,
-        one.acts, one.ends_at, one.office, one.attributes.decode("utf-8"), None, None,
+        one.acts, one.ends_at, one.office, one.attributes.decode("utf-8"), batch,
+        None, None,
     )  # fmt: skip
 
 
@@ -218,12 +219,22 @@ def _bind(value: Any) -> Any:  # Any: what a column holds
     return value
 
 
+def _next_batch(source: str) -> Any:  # Any: a query inside a statement
+    return SourceState.objects.filter(source=source).values(next=F("version") + 1)[:1]
+
+
+def written_since(source: str, batch: int) -> dict[str, int]:
+    """Return the rows that later batches wrote, by the entries' ids."""
+    rows = Entry.objects.filter(source=source, batch__gt=batch)
+    return dict(rows.values_list("entry_id", "pk"))
+
+
 def mark_gone(source: str, entry_ids: Collection[str], now: datetime) -> None:
     """Make tombstones of people: their groups forget them, their names are free."""
     for chunk in chunks(entry_ids):
         rows = Entry.objects.filter(source=source, entry_id__in=chunk)
         Edge.objects.filter(member_id__in=list(rows.values_list("pk", flat=True))).delete()
-        rows.update(gone_at=now, kept_at=None)
+        rows.update(gone_at=now, kept_at=None, batch=_next_batch(source))
 
 
 def drop(pks: Collection[int]) -> None:
@@ -649,7 +660,9 @@ def restorable(source: str, who: Collection[str], since: datetime) -> list[str]:
 def bring_back(source: str, entry_ids: Collection[str], now: datetime) -> None:
     """Make people of tombstones; absence concludes nothing about them from now on."""
     for chunk in chunks(entry_ids):
-        Entry.objects.filter(source=source, entry_id__in=chunk).update(gone_at=None, kept_at=now)
+        Entry.objects.filter(source=source, entry_id__in=chunk).update(
+            gone_at=None, kept_at=now, batch=_next_batch(source)
+        )
 
 
 def called(source: str, name: str) -> list[str]:
@@ -738,3 +751,34 @@ def purge(now: datetime) -> int:
     RemovalRow.objects.filter(applied_at__lt=now - 3 * KEPT_FOR).delete()
     old = Entry.objects.filter(gone_at__lt=since).exclude(attributes="{}")
     return old.update(attributes="{}", rdn="", rdn_key="", name="", digest=b"")
+
+
+def completed_at(source: str) -> datetime | None:
+    """Return when everything was compared last."""
+    return SourceState.objects.filter(source=source).values_list("completed_at", flat=True).first()
+
+
+def state_row(source: str) -> SourceState:
+    """Return the source's row, or what it is before anything was read."""
+    return SourceState.objects.filter(source=source).first() or SourceState(source=source)
+
+
+def counted(source: str) -> dict[str, int]:
+    """Return how many people, groups and links a source has, and how many people can be restored."""
+    rows = Entry.objects.filter(source=source)
+    groups = rows.filter(kind=Kind.GROUP)
+    return {
+        "people": rows.filter(kind=Kind.PERSON, gone_at=None).count(),
+        "groups": groups.count(),
+        "links": Edge.objects.filter(group_id__in=groups.values("pk")).count(),
+        "left": rows.exclude(gone_at=None).exclude(attributes="{}").count(),
+    }
+
+
+def latencies(source: str, since: datetime) -> dict[str, list[float]]:
+    """Return how many seconds ends of access took, by office, without those an administrator approved."""
+    found: dict[str, list[float]] = {}
+    rows = RemovalRow.objects.filter(source=source, applied_at__gt=since, is_approved=False)
+    for office, seen, applied in rows.values_list("office", "seen_at", "applied_at"):
+        found.setdefault(office, []).append(max(0.0, (applied - seen).total_seconds()))
+    return found

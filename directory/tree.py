@@ -5,7 +5,7 @@ One object lives as long as one batch, and knows what the batch read before what
 
 from collections.abc import Collection, Mapping
 
-from directory import names, store
+from directory import entries, names, store
 from directory.store import Place
 
 DEPTH_MAX = 64  # a circle of parents, which only broken data can have, must end
@@ -83,12 +83,11 @@ class Tree:
         return rdn if parent is None else f"{rdn},{self._dn(parent)}"
 
     def units(self, parent: int | None) -> tuple[str, ...]:
-        """Return the ids of what stands above, nearest first."""
+        """Return the ids of the units above, nearest first: one for each unit in the name, empty where none is known."""
         if parent is None:
             return ()
         if parent not in self._units:
-            chain = self._chain(parent)
-            self._units[parent] = tuple(place.entry_id for place in chain)
+            self._units[parent] = tuple(found for place in self._chain(parent) for found in _unit_ids(place))
         return self._units[parent]
 
     def _dn(self, pk: int) -> str:
@@ -108,3 +107,17 @@ class Tree:
             chain.append(place)
             at = place.parent
         return chain
+
+
+def _unit_ids(place: Place) -> list[str]:
+    """Return an id for each organisational unit in an own name; the row at the base has more than one RDN."""
+    try:
+        parts = entries.parse_dn(place.rdn)
+    except ValueError:
+        return []
+    return [
+        place.entry_id if number == 0 else ""
+        for number, part in enumerate(parts)
+        for kind, _ in part
+        if kind in entries.OU_TYPES
+    ]

@@ -240,12 +240,13 @@ def prepare_database(supervisor: Supervisor, port: int) -> None:
 
 
 def start_everything(supervisor: Supervisor, port: int, given: dict[str, Any]) -> None:
-    """Start the service, its deliveries and housekeeping, and the applications; wait until all of them answer."""
+    """Start the service, its deliveries, listener and housekeeping, and the applications; wait until all of them answer."""
     issuer = supervisor.environment["IAM_ISSUER"]
     supervisor.start(
         "service", sys.executable, "-m", "iam.serving", "--host", "127.0.0.1", "--port", str(port),
     )  # fmt: skip
     supervisor.start("deliver", sys.executable, "manage.py", "deliver")
+    supervisor.start("listen", sys.executable, "manage.py", "directory", "listen")
     supervisor.start("housekeeping", sys.executable, "manage.py", "housekeeping", "--every", "60")
     clients = {
         client["client_id"]: client

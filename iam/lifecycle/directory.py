@@ -6,10 +6,12 @@ from datetime import datetime
 
 from django.db import transaction
 
-from directory.service import AccountStatus, Happening, Person, PersonEvent
+from directory.service import AccountStatus, Happening, Holding, Person, PersonEvent
 from iam.access.models import Office, OfficeMapping
 from iam.accounts.models import DirectoryLink, User
 from iam.audit.facts import NO_REQUEST, RequestFacts
+from iam.audit.record import Event, Outcome, record
+from iam.audit.tags import Action
 
 from .admission import Admission, directory_source
 from .people import close_accounts
@@ -31,6 +33,23 @@ def admit_from_directory(person: Person, now: datetime, facts: RequestFacts = NO
 def home_office_of(person: Person) -> Office | None:
     """Return the office that an entry stands for, by the administrator's rules."""
     return Rules.load(person.source).home(person)[0]
+
+
+def explain(person: Person) -> tuple[str, str, list[str]]:
+    """Return the code of the office that an entry stands for, why, and the roles that its groups give, in words."""
+    rules = Rules.load(person.source)
+    home, why, _ = rules.home(person)
+    given = rules.rights(person, home)
+    offices = Office.objects.in_bulk({right.office_id for right in given})
+    return (
+        home.code if home else "",
+        why,
+        sorted(
+            f"{rules.role_by_id[right.role_id].code} in {offices[right.office_id].code}"
+            f"{' and below' if right.subtree else ''}"
+            for right in given
+        ),
+    )
 
 
 @transaction.atomic
@@ -100,6 +119,39 @@ class DirectoryEffects:
             if len(ids) == 1:
                 OfficeMapping.objects.filter(pk=rule.pk, unit_id="").update(unit_id=next(iter(ids)))
         self._rules.pop(source, None)
+
+    def held(self, source: str, holdings: Sequence[Holding], now: datetime) -> None:
+        """Write down that people wait for an administrator, and why: one event for each reason."""
+        by_reason: dict[str, list[Holding]] = defaultdict(list)
+        for holding in holdings:
+            by_reason[holding.reason].append(holding)
+        for reason, some in by_reason.items():
+            ids = [holding.removal.entry_id for holding in some]
+            record(
+                Event(
+                    Action.REMOVAL_HOLD,
+                    Outcome.REFUSED,
+                    actor=f"system:{directory_source(source)}",
+                    now=now,
+                    object=f"directory:{source}",
+                    reason="missing" if some[0].removal.is_inferred else "said",
+                    method=f"{len(ids)} held: {reason}",
+                    details={"entries": " ".join(ids[:12])},
+                )
+            )
+
+    def refused(self, source: str, reason: str, people: int, now: datetime) -> None:
+        """Write down that a reading was not believed."""
+        record(
+            Event(
+                Action.READING_REFUSE,
+                Outcome.REFUSED,
+                actor=f"system:{directory_source(source)}",
+                now=now,
+                object=f"directory:{source}",
+                method=f"{people} people would have gone: {reason}",
+            )
+        )
 
     def _rules_of(self, source: str) -> Rules:
         if source not in self._rules:

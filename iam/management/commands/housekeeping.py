@@ -12,6 +12,8 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandParser
 from django.db import DatabaseError, close_old_connections, transaction
 
+from directory.service import purge as purge_directory
+from iam.accounts.services import end_sessions_that_ran_out
 from iam.audit.record import flush_tallies
 from iam.login.throttle import purge as purge_counters
 from iam.management.sessions import end_sessions_that_are_over
@@ -39,6 +41,7 @@ TASKS: tuple[tuple[str, Callable[[datetime], int]], ...] = (
     ("signing keys published, activated or withdrawn", _tend_keys),
     ("old client secrets forgotten", forget_old_secrets),
     ("counters of failed sign-ins deleted", purge_counters),
+    ("people who left thirty days ago forgotten", purge_directory),
 )
 
 

@@ -196,6 +196,8 @@ class Service:
     heard: list[tuple[Happening, str]] = field(default_factory=list)
     breaks: bool = False
     units: dict[str, frozenset[str]] = field(default_factory=dict)
+    brake: list[int] = field(default_factory=list)
+    refusals: list[str] = field(default_factory=list)
 
     def office_of(self, person) -> str:
         return person.ou_path[0].upper()[:16] if person.ou_path else ""
@@ -209,6 +211,12 @@ class Service:
                 self.acting.pop(event.entry_id, None)
             else:
                 self.acting[event.entry_id] = frozenset(group.entry_uuid for group in event.person.groups)
+
+    def held(self, source: str, holdings, now: datetime) -> None:
+        self.brake.append(len(holdings))
+
+    def refused(self, source: str, reason: str, people: int, now: datetime) -> None:
+        self.refusals.append(reason)
 
     def know_units(self, source: str, units) -> None:
         self.units = dict(units)
