@@ -1,5 +1,7 @@
 """Names as keys: spellings that mean one entry have one key, and no two entries share one."""
 
+import contextlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -38,7 +40,7 @@ def test_names_that_look_alike_have_different_keys(one, other):
 
 @pytest.mark.parametrize("name", [b"no name", b"=x,dc=y", b"cn=\xff,dc=x", b'cn="a,dc=x'])
 def test_what_is_no_name_is_refused(name):
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match=r"."):
         names.key(name)
 
 
@@ -68,9 +70,7 @@ def test_keys_are_equal_exactly_when_the_parsed_names_are(one, other):
 
 @given(st.binary(max_size=60))
 def test_no_bytes_break_it(data):
-    try:
+    with contextlib.suppress(ValueError):
         names.key(data)
-    except ValueError:
-        pass
     own, parent = names.split(data)
     assert len(own) + len(parent) <= len(data)
