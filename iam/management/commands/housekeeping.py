@@ -13,7 +13,6 @@ from django.core.management.base import BaseCommand, CommandParser
 from django.db import DatabaseError, close_old_connections, transaction
 
 from directory.service import purge as purge_directory
-from iam.accounts.services import end_sessions_that_ran_out
 from iam.audit.record import flush_tallies
 from iam.login.throttle import purge as purge_counters
 from iam.management.sessions import end_sessions_that_are_over
