@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import unquote, urlsplit
 
+from django.core.exceptions import ImproperlyConfigured
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from directory.config import Source
+from directory.sources import read_sources
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -64,6 +66,7 @@ class Environment(BaseSettings):
     static_root: str = ""
     log_level: str = "INFO"
 
+    directories_file: str = ""
     ldap_urls: Annotated[tuple[str, ...], NoDecode] = ()
     ldap_starttls: bool = False
     ldap_ca_file: str = ""
@@ -90,6 +93,10 @@ class Environment(BaseSettings):
 
 
 _LISTS = {"trusted_proxies", "throttle_exempt_networks", "outbound_allow", "ldap_urls", "password_words"}
+
+
+def _text_of(path: str) -> str:
+    return Path(path).read_text(encoding="utf-8")
 
 
 def _database(url: str) -> dict[str, Any]:  # Any: Django's own shape
@@ -261,25 +268,36 @@ USE_TZ = True
 TIME_ZONE = "UTC"
 
 # -- the leaves -------------------------------------------------------------------------------------------
-DIRECTORY_SOURCES: tuple[Source, ...] = (
-    (
-        Source(
-            name=IAM.ldap_source_name,
-            urls=IAM.ldap_urls,
-            starttls=IAM.ldap_starttls,
-            ca_file=IAM.ldap_ca_file,
-            bind_dn=IAM.ldap_bind_dn,
-            bind_password=IAM.ldap_bind_password.get_secret_value(),
-            base_dn=IAM.ldap_base_dn,
-            group_base_dn=IAM.ldap_group_base_dn or IAM.ldap_base_dn,
-            user_filter=IAM.ldap_user_filter,
-            writer_dn=IAM.ldap_writer_dn,
-            writer_password=IAM.ldap_writer_password.get_secret_value(),
-        ),
+if IAM.directories_file and IAM.ldap_urls:
+    raise ImproperlyConfigured(
+        "IAM_DIRECTORIES_FILE describes every directory: IAM_LDAP_URLS must then be empty."
     )
-    if IAM.ldap_urls
-    else ()
-)
+DIRECTORY_SOURCES: tuple[Source, ...]
+if IAM.directories_file:
+    try:
+        DIRECTORY_SOURCES = read_sources(_text_of(IAM.directories_file), _text_of)
+    except (OSError, ValueError) as problem:
+        raise ImproperlyConfigured(f"IAM_DIRECTORIES_FILE: {problem}") from None
+else:
+    DIRECTORY_SOURCES = (
+        (
+            Source(
+                name=IAM.ldap_source_name,
+                urls=IAM.ldap_urls,
+                starttls=IAM.ldap_starttls,
+                ca_file=IAM.ldap_ca_file,
+                bind_dn=IAM.ldap_bind_dn,
+                bind_password=IAM.ldap_bind_password.get_secret_value(),
+                base_dn=IAM.ldap_base_dn,
+                group_base_dn=IAM.ldap_group_base_dn or IAM.ldap_base_dn,
+                user_filter=IAM.ldap_user_filter,
+                writer_dn=IAM.ldap_writer_dn,
+                writer_password=IAM.ldap_writer_password.get_secret_value(),
+            ),
+        )
+        if IAM.ldap_urls
+        else ()
+    )
 MFA_ENCRYPTION_KEYS = IAM_ENCRYPTION_KEYS
 MFA_ISSUER_NAME = "Secretariat"
 
