@@ -14,6 +14,10 @@ DEFAULT_UNIT_FILTER = (
 )
 
 
+# What may be written back at all. Names, mail and status are the directory's, whatever the settings say.
+WRITABLE = frozenset({"language", "telephone"})
+
+
 class EntryIdForm(StrEnum):
     """How the immutable id of an entry is written on the wire."""
 
@@ -165,6 +169,8 @@ class Source:
     writer_dn: str = ""
     writer_password: str = field(default="", repr=False)
     password_form: PasswordForm = PasswordForm.MODIFY_PASSWORD
+    # What the service owns of a person and writes back: of "language" and "telephone", none by default.
+    write_back: tuple[str, ...] = ()
     rule_attributes: tuple[str, ...] = ("employeeType", "departmentNumber")
     brake: Brake = DEFAULT_BRAKE
     decoy_dn: str = ""
@@ -184,6 +190,14 @@ class Source:
                 raise ValueError(f"Directory {self.name}: {what} must not be empty.")
         if bool(self.writer_dn.strip()) != bool(self.writer_password.strip()):
             raise ValueError(f"Directory {self.name}: writer_dn and writer_password come together.")
+        if set(self.write_back) - WRITABLE:
+            raise ValueError(
+                f"Directory {self.name}: only {', '.join(sorted(WRITABLE))} can be written back."
+            )
+        if self.write_back and not self.writer_dn:
+            raise ValueError(
+                f"Directory {self.name}: write_back needs writer_dn: nothing is written by who reads."
+            )
         if "{login}" not in self.user_filter:
             raise ValueError(f"Directory {self.name}: user_filter must contain {{login}}.")
         if not 0 < self.connect_seconds <= self.budget_seconds <= 30:

@@ -11,7 +11,7 @@ happen in one request: then a name that exists costs as many round trips as one 
 import os
 import secrets
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -40,10 +40,10 @@ from directory.operation import (
 )
 from directory.plan import Wait
 from directory.policy import NO_STATE, PasswordProblem, PasswordState, Refusal
-from directory.servers import Change, Gateway
+from directory.servers import MODIFY_REPLACE, Change, Gateway
 from directory.standing import AccountStatus, Standing
 from directory.store import purge
-from directory.wire import is_sendable_password
+from directory.wire import SUCCESS, Modification, is_sendable_password
 
 __all__ = [
     "Accepted",
@@ -291,6 +291,38 @@ class Directory:
         """Return what the breakers of all servers are, by directory and address."""
         return {name: gateway.states() for name, gateway in self._gateways.items()}
 
+    def write(
+        self, source: str, entry_uuid: str, values: Mapping[str, str], *, budget: Budget | None = None
+    ) -> Found | Unknown | Unavailable:
+        """Write what the service owns of a person, by the account that may; empty removes it.
+
+        Raises ValueError for anything that the source does not leave to the service.
+        """
+        try:
+            gateway = self._one(source)
+            if set(values) - set(gateway.source.write_back):
+                raise ValueError("this directory owns what was to be written")
+            whole = budget or Budget.start(gateway.source.budget_seconds)
+            person = _read(gateway, entry_uuid, whole)
+            if person is None:
+                return Unknown()
+            changes = tuple(
+                Modification(
+                    MODIFY_REPLACE,
+                    getattr(gateway.source.attributes, name)[0],
+                    (value.encode("utf-8"),) if value else (),
+                )
+                for name, value in sorted(values.items())
+            )
+            done = gateway.modify(person.dn, changes, whole)
+            if done.code != SUCCESS:
+                raise DirectoryError(
+                    UnavailableReason.REFUSED, f"a write ended with result {done.code}", may_try_next=False
+                )
+            return Found(person)
+        except DirectoryError as error:
+            return Unavailable(error.reason)
+
     def close(self) -> None:
         """Close all kept connections."""
         for gateway in self._gateways.values():
@@ -390,6 +422,8 @@ def installed() -> Directory:
     sources = tuple(settings.DIRECTORY_SOURCES)
     with _lock:
         if _current is None or _current[0] != os.getpid() or _current[1] != sources:
+            if _current is not None and _current[0] == os.getpid():
+                _current[2].close()
             _current = (os.getpid(), sources, Directory(sources))
         return _current[2]
 
@@ -427,6 +461,18 @@ def set_password(
 ) -> Changed | NotTaken | Unavailable:
     """Set the password that its person chose; see Directory.set_password."""
     return installed().set_password(person, new, budget=budget)
+
+
+def write(source: str, entry_uuid: str, values: Mapping[str, str]) -> Found | Unknown | Unavailable:
+    """Write what the service owns of a person; see Directory.write."""
+    return installed().write(source, entry_uuid, values)
+
+
+def owned_by_the_service(source: str) -> frozenset[str]:
+    """Return what of a person the service owns and writes back to a directory."""
+    return frozenset(
+        name for one in settings.DIRECTORY_SOURCES if one.name == source for name in one.write_back
+    )
 
 
 def can_set_passwords() -> bool:

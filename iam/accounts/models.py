@@ -79,6 +79,8 @@ class DirectoryLink(models.Model):
     active = models.BooleanField(default=True)
     # Since when the entry is no longer in the directory; 30 days later only the `sub` is left of the person.
     gone_at = models.DateTimeField(null=True)
+    # What the service owns of the person and the directory was not told yet: names with spaces between.
+    owed = models.CharField(max_length=64, blank=True, default="")
     # The end of the account as the directory said it last; the account's own is `User.valid_until`.
     ends_at = models.DateTimeField(null=True)
     created_at = models.DateTimeField()
@@ -90,6 +92,9 @@ class DirectoryLink(models.Model):
             models.UniqueConstraint(
                 fields=["source", "login"], condition=Q(active=True), name="link_login_once"
             ),
+        ]
+        indexes: ClassVar = [
+            models.Index(fields=["id"], condition=~Q(owed=""), name="link_owing"),
         ]
 
     def __str__(self) -> str:

@@ -42,6 +42,7 @@ class Action(StrEnum):
     # people
     PERSON_CREATE = "directory:person:create"
     PERSON_CHANGE = "directory:person:change"
+    PERSON_CHOOSE = "person:choice:change"
     PERSON_DEACTIVATE = "directory:person:deactivate"
     PERSON_REACTIVATE = "directory:person:reactivate"
     PERSON_LOCK = "administrator:person:lock"

@@ -7,6 +7,8 @@ from .tags import Action
 WORDS: Mapping[Action, str] = {
     # signing in
     Action.PASSWORD_VERIFY: "a password was checked",
+    Action.PASSWORD_CHANGE: "a person chose a new password",
+    Action.PASSWORD_RESET: "an administrator gave a person a password, to be changed at once",
     Action.FACTOR_VERIFY: "a code of the second factor was checked",
     Action.FACTOR_ENROL: "a second factor was set up",
     Action.FACTOR_REMOVE: "a second factor was removed",
@@ -31,6 +33,7 @@ WORDS: Mapping[Action, str] = {
     # people
     Action.PERSON_CREATE: "an account was made from the directory",
     Action.PERSON_CHANGE: "an account's names were read again from the directory",
+    Action.PERSON_CHOOSE: "a person chose something that is kept here and written back",
     Action.PERSON_DEACTIVATE: "an account was switched off, as the directory says",
     Action.PERSON_REACTIVATE: "an account was switched on again, as the directory says",
     Action.PERSON_LOCK: "an account was locked",

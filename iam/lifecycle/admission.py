@@ -13,7 +13,7 @@ from uuid import UUID
 from django.db import IntegrityError, transaction
 from django.db.models import F
 
-from directory.service import AccountStatus, Person
+from directory.service import AccountStatus, Person, owned_by_the_service
 from iam.access import services as access
 from iam.access.models import Assignment, Office, Posting, Role
 from iam.access.placement import Right
@@ -210,10 +210,13 @@ class Admission:
 
     def _describe(self, people: Sequence[Person], users: Mapping[str, User]) -> None:
         changed: dict[UUID, tuple[User, list[str]]] = {}
+        ours = owned_by_the_service(self.source)
         for person in people:
             user = users[person.entry_uuid]
             said = {name: getattr(person, name) for name in DESCRIBED}
             said["language"] = person.language or user.language
+            for name in ours:
+                del said[name]
             names = [name for name, value in said.items() if getattr(user, name) != value]
             for name in names:
                 setattr(user, name, said[name])

@@ -11,6 +11,7 @@ from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.translation import get_language
 from django.views.decorators.http import require_http_methods, require_POST
 
+from iam import lifecycle
 from iam.access.models import Office, Role
 from iam.access.policy import Admitted, Level, decide_admission
 from iam.access.selectors import application_policy, applications, effective_access
@@ -18,7 +19,7 @@ from iam.accounts import cookies
 from iam.accounts.models import LoginSession
 from iam.accounts.services import end_session, find_live_session
 from iam.audit.facts import facts_of
-from iam.login.language import keep_choice, settle_language
+from iam.login.language import LANGUAGES, keep_choice, settle_language
 from iam.oauth.signout import (
     WAIT_SECONDS,
     Wish,
@@ -78,6 +79,13 @@ def language(request: HttpRequest) -> HttpResponse:
     back = request.POST.get("next", "")
     if not back.startswith("/") or not url_has_allowed_host_and_scheme(back, allowed_hosts=None):
         back = reverse("portal:home")
+    now = datetime.now(UTC)
+    session = _session(request, now)
+    if session is not None and chosen in LANGUAGES:
+        person = session.user
+        lifecycle.choose(
+            person, "language", chosen, actor=f"person:{person.sub}", now=now, facts=facts_of(request)
+        )
     response = HttpResponseRedirect(back, status=303)
     keep_choice(response, chosen)
     return response

@@ -4,16 +4,32 @@ Every installation runs at least one: `make run` does, and in production it is a
 workers, restarted when it ends (docs/logout.md).
 """
 
+import logging
 import signal
 import threading
 from datetime import UTC, datetime
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
+from django.db import close_old_connections
 
+from iam.lifecycle import settle_debts
 from iam.management.sessions import end_sessions_that_are_over
 from iam.oauth import outbox
 from iam.oauth.backchannel import Deliverer
+
+logger = logging.getLogger(__name__)
+# How often directories are told what they do not know yet of what is owned here.
+SETTLE_SECONDS = 5.0
+
+
+def _settle_until(stopped: threading.Event) -> None:
+    while not stopped.wait(SETTLE_SECONDS):
+        try:
+            settle_debts()
+        except Exception:  # whatever it is, the debt stands in its row: the next round tries again
+            logger.exception("directories could not be told what was chosen here; trying again")
+        close_old_connections()
 
 
 class Command(BaseCommand):
@@ -37,11 +53,13 @@ class Command(BaseCommand):
             return
         deliverer = Deliverer(tend=end_sessions_that_are_over)
         if options["once"]:
+            settle_debts()
             self.stdout.write(f"attempts made: {deliverer.run_until_nothing_is_due()}")
             return
         stopped = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, lambda *_: stopped.set())
+        threading.Thread(target=_settle_until, args=(stopped,), name="directory debts", daemon=True).start()
         deliverer.run(stopped)
 
     def _show(self, now: datetime) -> None:

@@ -12,6 +12,7 @@ from iam.access.models import Assignment
 from iam.access.selectors import effective_access
 from iam.accounts.models import User
 from iam.accounts.selectors import reason_not_to_act
+from iam.errors import Conflict
 from iam.login import throttle
 from iam.management.people import instant, operator, person_named
 from mfa.service import factors
@@ -41,6 +42,17 @@ class Command(BaseCommand):
         release = actions.add_parser("release", help="lift a lock before its time")
         release.add_argument("username")
         release.add_argument("--reason", default="")
+        reset = actions.add_parser(
+            "reset-password",
+            help="give a password that must be changed at the next sign-in; sessions end now",
+        )
+        reset.add_argument("username")
+        reset.add_argument("--reason", required=True, help="who asked, and how you know that it was they")
+        telephone = actions.add_parser(
+            "telephone", help="set the telephone, where the directory leaves it to us"
+        )
+        telephone.add_argument("username")
+        telephone.add_argument("number", help='the number, "" for none')
         expire = actions.add_parser("expire", help="say when the account ends")
         expire.add_argument("username")
         expire.add_argument("--at", required=True, metavar="ISO-TIME|never")
@@ -65,7 +77,10 @@ class Command(BaseCommand):
         self._print(shown)
 
     def _change(self, user: User, options: dict[str, Any], now: datetime) -> None:
-        username, by = options["username"], {"reason": options["reason"], "actor": operator(), "now": now}
+        username, by = (
+            options["username"],
+            {"reason": options.get("reason", ""), "actor": operator(), "now": now},
+        )
         match options["command"]:
             case "lock":
                 until = instant(options["until"], "--until")
@@ -79,11 +94,34 @@ class Command(BaseCommand):
                 if not lifecycle.release(user, **by):
                     raise CommandError(f"{username} is not locked; nothing was done.")
                 self.stdout.write(f"{username} may sign in again.")
+            case "reset-password":
+                self._reset(user, username, **by)
+            case "telephone":
+                number = options["number"].strip()
+                if not lifecycle.choose(user, "telephone", number, actor=operator(), now=now):
+                    raise CommandError(
+                        "The directory owns telephones (write_back in the settings lists none); nothing was done."
+                    )
+                self.stdout.write(
+                    f"{username} is reached at {number or 'no number'}; the directory will be told."
+                )
             case _:
                 at = None if options["at"] == "never" else instant(options["at"], "--at")
                 lifecycle.set_account_end(user, at, **by)
                 ends = f"ends at {at.astimezone(UTC):%Y-%m-%d %H:%M} UTC" if at else "does not end by date"
                 self.stdout.write(f"The account of {username} {ends}.")
+
+    def _reset(self, user: User, username: str, *, reason: str, actor: str, now: datetime) -> None:
+        try:
+            answer = lifecycle.reset_password(user, reason=reason, actor=actor, now=now)
+        except Conflict as problem:
+            raise CommandError(str(problem)) from problem
+        if not isinstance(answer, lifecycle.Given):
+            raise CommandError(lifecycle.words_of(answer))
+        self.stdout.write(answer.password)
+        self.stderr.write(
+            f"This is shown once. {username} signs in with it, and must then choose a password of their own."
+        )
 
     def _print(self, shown: dict[str, Any]) -> None:
         self.stdout.write(f"sub            {shown['sub']}")
