@@ -63,7 +63,7 @@ conformance: ## docs/conformance.md, from the catalogue of rules and the marks o
 faults: ## what happens when parts break
 	@deploy/bootstrap test
 	@$(MAKE) --no-print-directory messages
-	$(PYTEST) tests/app/directory/test_outages.py tests/app/mfa/test_races.py tests/app/oauth/test_races.py tests/app/oauth/test_deliverers.py
+	$(PYTEST) tests/app/directory/test_outages.py tests/app/directory/test_servers.py tests/app/directory/test_faults.py tests/app/mfa/test_races.py tests/app/oauth/test_races.py tests/app/oauth/test_deliverers.py
 
 reset: ## empty var/ (refused while the demonstration runs)
 	@python3 deploy/demo/reset.py

@@ -108,8 +108,10 @@ def _secretariat() -> str:
 
 
 @contextlib.contextmanager
-def secretariat(flaw: testca.Flaw = testca.Flaw.NONE, **options) -> Iterator[slapd.Server]:
-    """Start a server of the small Secretariat in a temporary folder."""
+def secretariat(
+    flaw: testca.Flaw = testca.Flaw.NONE, more_ldif: tuple[Path, ...] = (), **options
+) -> Iterator[slapd.Server]:
+    """Start a server of the small Secretariat, and of what the files hold, in a temporary folder."""
     folder = Path(tempfile.mkdtemp(prefix="iam-slapd-"))
     certificates = testca.make(folder / "ca", flaw=flaw)
     ldif = folder / "secretariat.ldif"
@@ -117,7 +119,7 @@ def secretariat(flaw: testca.Flaw = testca.Flaw.NONE, **options) -> Iterator[sla
     server = slapd.Server(
         folder=folder / "slapd", port=slapd.free_port(), starttls_port=slapd.free_port(), base_dn=BASE,
         admin_dn=ADMIN, admin_password=ADMIN_PASSWORD, service_dn=SERVICE, service_password=SERVICE_PASSWORD,
-        ldif_files=(ldif,), certificate_file=certificates.certificate_file, key_file=certificates.key_file,
+        ldif_files=(ldif, *more_ldif), certificate_file=certificates.certificate_file, key_file=certificates.key_file,
         ca_file=certificates.ca_file, **options,
     )  # fmt: skip
     try:
