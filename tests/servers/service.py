@@ -11,7 +11,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +29,7 @@ class Service:
     environment: dict[str, str]
     directory: slapd.Server
     folder: Path
+    port: int = 0
 
     def manage(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run a management command as an operator would."""
@@ -48,7 +49,7 @@ class Service:
 
 
 @contextlib.contextmanager
-def running(kind: str) -> Iterator[Service]:
+def running(kind: str, more: Mapping[str, str] | None = None) -> Iterator[Service]:
     """Start everything on free ports in a temporary folder, and remove it afterwards."""
     with contextlib.ExitStack() as stack:
         folder = Path(tempfile.mkdtemp(prefix="iam-service-"))
@@ -57,7 +58,7 @@ def running(kind: str) -> Iterator[Service]:
         directory = _directory(folder)
         stack.callback(directory.stop)
         port = postgres.free_port()
-        environment = _environment(folder, port, directory)
+        environment = _environment(folder, port, directory) | (more or {})
         owner = runtime = f"sqlite:///{folder / 'iam.sqlite3'}"
         if kind == "postgresql":
             cluster = stack.enter_context(postgres.running())
@@ -79,7 +80,7 @@ def running(kind: str) -> Iterator[Service]:
             stdout=stack.enter_context((folder / "deliver.log").open("wb")), stderr=subprocess.STDOUT,
         )  # fmt: skip
         stack.callback(_stop, deliverer)
-        service = Service(environment["IAM_ISSUER"], environment, directory, folder)
+        service = Service(environment["IAM_ISSUER"], environment, directory, folder, port)
         _wait(service, process)
         yield service
 
@@ -152,7 +153,7 @@ def _wait(service: Service, process: subprocess.Popen[bytes]) -> None:
             break
         with (
             contextlib.suppress(urllib.error.URLError, ConnectionError),
-            urllib.request.urlopen(f"{service.issuer}/jwks"),
+            urllib.request.urlopen(f"http://localhost:{service.port}/jwks"),
         ):
             return
         time.sleep(0.1)
