@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 import requests
@@ -15,7 +16,7 @@ import requests
 from tests.clients.conftest import Provider
 from tests.servers.organisation import CLIENT_SECRET
 from tests.servers.postgres import free_port
-from tests.servers.service import ROOT
+from tests.servers.service import ROOT, Service
 
 NODE = ROOT / ".venv" / "node"
 ON_LOOPBACK = {
@@ -25,11 +26,29 @@ ON_LOOPBACK = {
 }  # fmt: skip
 
 
-def block(page: str, language: str) -> str:
-    text = (ROOT / "docs" / "clients" / page).read_text(encoding="utf-8")
-    found = re.search(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-    assert found
-    return found[1]
+PAGES = ROOT / "docs" / "clients"
+
+
+def blocks(page: str, language: str) -> list[str]:
+    text = (PAGES / page).read_text(encoding="utf-8")
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("page", sorted(path.name for path in PAGES.glob("*.md")))
+def test_clients_of_the_guides_can_be_applied(service: Service, tmp_path: Path, page: str) -> None:
+    clients = [client for block in blocks(page, "json") for client in json.loads(block)]
+    for client in clients:
+        client["client_id"] = f"guide-{client['client_id']}"
+        if "backchannel_logout_uri" in client:  # the tests' service may call nobody but this machine
+            address = urlsplit(client["backchannel_logout_uri"])
+            client["backchannel_logout_uri"] = f"http://localhost{address.path}?{address.query}".rstrip("?")
+    file = tmp_path / "clients.json"
+    file.write_text(json.dumps(clients))
+
+    applied = service.manage("client", "apply", str(file), check=False)
+
+    assert applied.returncode == 0, applied.stderr
+    assert applied.stdout.count(": created") == len(clients) > 0
 
 
 @pytest.mark.parametrize(
@@ -42,11 +61,11 @@ def test_program_of_the_guide_signs_a_person_in_and_out(
 ) -> None:
     port = free_port()
     here = f"http://localhost:{port}"
-    client = json.loads(block(page, "json").replace(f"https://{site}", here))[0]
+    client = json.loads(blocks(page, "json")[0].replace(f"https://{site}", here))[0]
     file = tmp_path / "client.json"
     file.write_text(json.dumps([{**client, "client_secret": CLIENT_SECRET}]))
     provider.manage("client", "apply", str(file))
-    program = block(page, language).replace(f"https://{site}", here)
+    program = blocks(page, language)[0].replace(f"https://{site}", here)
     program = program.replace("https://signin.example.org", provider.issuer)
     for word, instead in ON_LOOPBACK.items():
         program = program.replace(word, instead)
