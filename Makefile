@@ -71,7 +71,7 @@ reset: ## empty var/ (refused while the demonstration runs)
 messages: ## compile the translations that changed
 	@$(PY) -m deploy.messages
 
-screenshots: ## pictures of every page in three languages, two widths, light and dark, in var/screenshots
+screenshots: ## pictures of every page in three languages, two widths, light and dark, in var/screenshots (beside `make run`)
 	@deploy/bootstrap test
 	@$(PY) -m tests.journeys.screenshots
 
