@@ -462,7 +462,7 @@ def test_logout_with_a_hint_ends_this_session_only_and_returns(service):
 
 
 @pytest.mark.parametrize("query", ["", "client_id=test-web", "id_token_hint=x.y.z"])
-@pytest.mark.rules("rp-logout/2/ask-without-hint", "rp-logout/6/confirm")
+@pytest.mark.rules("rp-logout/2/ask-without-hint", "rp-logout/6/confirm", "rp-logout/2/yes-ends")
 def test_logout_without_proof_asks_first(service, query):
     person = Person(service.issuer, "crowd13")
     if not isinstance(person.open(person.request(prompt="none")), dict) or True:
@@ -476,6 +476,7 @@ def test_logout_without_proof_asks_first(service, query):
     assert asked.forms
     gone = person.submit(asked, next(iter(asked.forms[0].fields)))
     assert isinstance(gone, Page)
+    assert person.open(person.request(prompt="none"))["error"] == "login_required"
 
 
 @pytest.mark.parametrize(

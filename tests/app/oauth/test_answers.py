@@ -249,7 +249,7 @@ def test_metadata_has_what_is_required_and_nothing_empty(path: str, world: World
     assert {"sub", "iss", "auth_time", "acr", "name", "email"} <= set(said["claims_supported"])
 
 
-@pytest.mark.rules("core/10.2.1/cache", "disco/3/jwks-use", "disco/3/jwks-public")
+@pytest.mark.rules("core/10.2.1/cache", "disco/3/jwks-use", "disco/3/jwks-public", "fapi/5.4.2/3")
 def test_keys_are_public_for_signatures_and_may_be_kept_for_a_time(world: World) -> None:
     answer = world.ask(Request("GET", "/jwks"))
 

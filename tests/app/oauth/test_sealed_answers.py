@@ -85,7 +85,10 @@ def test_id_token_is_signed_with_the_clients_algorithm(algorithm: str, world: Wo
     "OIDC Core", "10.2", "an encrypted ID token is signed first, then encrypted to the client's key"
 )
 @pytest.mark.rules(
-    "core/2/signed-then-encrypted", "core/10/signed-then-encrypted", "core/10.2/alg-of-recipient"
+    "core/2/signed-then-encrypted",
+    "core/10/signed-then-encrypted",
+    "core/10.2/alg-of-recipient",
+    "core/10.2/kid",
 )
 def test_id_token_is_encrypted_for_the_client(algorithm: str, content: str, world: World) -> None:
     named = {"id_token_encrypted_response_enc": content} if content else {}
