@@ -64,6 +64,11 @@ faults: ## what happens when parts break
 	@deploy/bootstrap test
 	@$(MAKE) --no-print-directory messages
 	$(PYTEST) tests/app/directory/test_outages.py tests/app/directory/test_servers.py tests/app/directory/test_faults.py tests/app/mfa/test_races.py tests/app/oauth/test_races.py tests/app/oauth/test_deliverers.py
+	@echo "== a thousand races of an issue with a revocation, and a thousand looks of another worker; on both databases"
+	IAM_TEST_TRIALS=1000 $(PYTEST) -s tests/app/oauth/test_races.py tests/spec/test_memory.py -k "f17 or revocation" --database sqlite
+	IAM_TEST_TRIALS=1000 $(PYTEST) -s tests/app/oauth/test_races.py tests/spec/test_memory.py -k "f17 or revocation" --database postgresql
+	@echo "== one rule taken out at a time: each must be missed by its test"
+	$(PY) -m tests.mutation
 
 reset: ## empty var/ (refused while the demonstration runs)
 	@python3 deploy/demo/reset.py

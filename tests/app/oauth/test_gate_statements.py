@@ -22,7 +22,7 @@ from iam.oauth.protocol.errors import OAuthError
 from iam.oauth.protocol.messages import ClientFacts, SessionFacts
 from iam.oauth.protocol.parameters import Parameters
 
-from .conftest import NAMES, SECRET, World
+from .conftest import NAMES, SECRET, World, answer_of
 from .test_token_exchange import ASKED, GATEWAY, LEDGER, WEB
 
 pytestmark = pytest.mark.django_db
@@ -161,3 +161,43 @@ def test_a13_token_for_a_resource_alone_opens_no_userinfo(world: World) -> None:
     token = json.loads(narrowed.body)["access_token"]
 
     assert world.userinfo(token).status == 401
+
+
+def test_a07_code_of_another_client_is_refused_though_all_else_fits(world: World) -> None:
+    """The thief has the code, the verifier and the address, and a registration of its own."""
+    world.sign_in()
+    code = world.code()
+
+    refused = world.exchange(code, "other", redirect_uri="https://web.example/cb")
+
+    assert json.loads(refused.body)["error"] == "invalid_grant"
+    assert world.exchange(code).status == 200
+
+
+@pytest.mark.parametrize("name", ["nonce", "prompt", "max_age", "scope", "acr_values", "login_hint"])
+def test_a01_parameter_given_twice_is_refused_and_not_ignored(name: str, world: World) -> None:
+    """To take neither of two would drop what the client asked for: a nonce, a fresh sign-in."""
+    world.sign_in()
+    value = {"scope": "openid", "prompt": "login", "max_age": "0"}.get(name, "x")
+    wanted = {**world.wanted(), name: [value, value]}
+
+    assert answer_of(world.visit(**wanted))["error"] == "invalid_request"
+
+
+def test_a10_scope_that_is_not_the_clients_is_an_error_and_not_left_out(world: World) -> None:
+    world.sign_in()
+
+    assert answer_of(world.authorize("other", scope="openid demo.read"))["error"] == "invalid_scope"
+
+
+def test_a15_retry_by_another_client_is_refused_and_ends_nothing(world: World) -> None:
+    """Within the seconds in which its own client gets the successor again: nobody else does."""
+    world.sign_in()
+    first = world.tokens("web", scope="openid roles")["refresh_token"]
+    successor = json.loads(world.refresh(first).body)["refresh_token"]
+
+    stolen = world.refresh(first, "other")
+
+    assert json.loads(stolen.body)["error"] == "invalid_grant"
+    assert json.loads(world.refresh(first).body)["refresh_token"] == successor
+    assert world.refresh(successor).status == 200

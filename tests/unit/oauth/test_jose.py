@@ -21,6 +21,7 @@ from iam.oauth.protocol.jose import (
     private_bytes,
     verify,
 )
+from tests.proofs import signed
 
 EC = load_private("ec", "ES256", private_bytes(generate("ES256")))
 RSA = load_private("rsa", "RS256", private_bytes(generate("RS256")))
@@ -105,6 +106,15 @@ def test_a11_verify_critical_extension_is_refused_though_signed(extension):
 
     with pytest.raises(BadToken, match="extension"):
         verify(token, KEYS)
+
+
+@pytest.mark.parametrize("algorithm", ["RS256", "PS256", "EdDSA", "Ed25519", "HS256", "none", "es256", ""])
+def test_a11_verify_honest_signature_under_the_name_of_another_algorithm_is_refused(algorithm: str):
+    """The key says how it signs; a header that says otherwise is not ours, though the signature is."""
+    assert verify(signed(EC, {"alg": "ES256", "kid": "ec", "typ": "JWT"}, {"a": 1}), KEYS).claims == {"a": 1}
+
+    with pytest.raises(BadToken):
+        verify(signed(EC, {"alg": algorithm, "kid": "ec", "typ": "JWT"}, {"a": 1}), KEYS)
 
 
 @pytest.mark.parametrize("position", [0, 1, 2])
