@@ -163,6 +163,7 @@ def test_a13_token_for_a_resource_alone_opens_no_userinfo(world: World) -> None:
     assert world.userinfo(token).status == 401
 
 
+@pytest.mark.rules("core/3.1.3.2/own-code", "rfc6749/4.1.2/bound")
 def test_a07_code_of_another_client_is_refused_though_all_else_fits(world: World) -> None:
     """The thief has the code, the verifier and the address, and a registration of its own."""
     world.sign_in()
@@ -174,6 +175,7 @@ def test_a07_code_of_another_client_is_refused_though_all_else_fits(world: World
     assert world.exchange(code).status == 200
 
 
+@pytest.mark.rules("core/3.1.2.2/oauth-parameters", "rfc6749/3.1/repeated")
 @pytest.mark.parametrize("name", ["nonce", "prompt", "max_age", "scope", "acr_values", "login_hint"])
 def test_a01_parameter_given_twice_is_refused_and_not_ignored(name: str, world: World) -> None:
     """To take neither of two would drop what the client asked for: a nonce, a fresh sign-in."""
@@ -190,6 +192,7 @@ def test_a10_scope_that_is_not_the_clients_is_an_error_and_not_left_out(world: W
     assert answer_of(world.authorize("other", scope="openid demo.read"))["error"] == "invalid_scope"
 
 
+@pytest.mark.rules("core/12.1/own", "rfc6749/6/own")
 def test_a15_retry_by_another_client_is_refused_and_ends_nothing(world: World) -> None:
     """Within the seconds in which its own client gets the successor again: nobody else does."""
     world.sign_in()

@@ -108,6 +108,7 @@ def test_a11_verify_critical_extension_is_refused_though_signed(extension):
         verify(token, KEYS)
 
 
+@pytest.mark.rules("fapi/5.4.1/1-1")
 @pytest.mark.parametrize("algorithm", ["RS256", "PS256", "EdDSA", "Ed25519", "HS256", "none", "es256", ""])
 def test_a11_verify_honest_signature_under_the_name_of_another_algorithm_is_refused(algorithm: str):
     """The key says how it signs; a header that says otherwise is not ours, though the signature is."""
