@@ -13,7 +13,7 @@ from iam.accounts.services import end_session, open_session
 from iam.oauth import interactions, issuance, memory, state
 from iam.oauth.clients import apply_all
 from iam.oauth.endpoints.authorize import check
-from iam.oauth.models import DeviceGrant, Grant
+from iam.oauth.models import Client, DeviceGrant, Grant
 from iam.oauth.ports import Context
 from iam.oauth.protocol.arrival import Arrival
 from iam.oauth.protocol.authorization import check_target
@@ -22,7 +22,7 @@ from iam.oauth.protocol.errors import OAuthError
 from iam.oauth.protocol.messages import ClientFacts, SessionFacts
 from iam.oauth.protocol.parameters import Parameters
 
-from .conftest import NAMES, SECRET, World, answer_of
+from .conftest import NAMES, SECRET, World, answer_of, claims_of
 from .test_token_exchange import ASKED, GATEWAY, LEDGER, WEB
 
 pytestmark = pytest.mark.django_db
@@ -204,3 +204,31 @@ def test_a15_retry_by_another_client_is_refused_and_ends_nothing(world: World) -
     assert json.loads(stolen.body)["error"] == "invalid_grant"
     assert json.loads(world.refresh(first).body)["refresh_token"] == successor
     assert world.refresh(successor).status == 200
+
+
+def test_a24_scope_taken_from_the_client_since_gives_no_token(world: World) -> None:
+    """Only the gate looks: neither the code's nor the family's statement knows what is registered now."""
+    world.sign_in()
+    scopes = "openid demo.read"
+    token, code = world.tokens("web", scope=scopes)["refresh_token"], world.code("web", scope=scopes)
+    Client.objects.filter(client_id="web").update(scope_list=["openid", "roles"])
+
+    assert json.loads(world.refresh(token).body)["error"] == "invalid_grant"
+    assert json.loads(world.exchange(code).body)["error"] == "invalid_grant"
+
+
+@pytest.mark.parametrize(
+    "typ", ["JWT", "logout+jwt", "userinfo+jwt", "token-introspection+jwt", "AT+JWT", ""]
+)
+@pytest.mark.rules("fapi/5.3.4/3", "rfc7009/2.2/unknown", "rfc7662/4/checks", "rfc9068/2.1/typ")
+def test_a13_what_an_access_token_says_under_another_type_is_nothing(typ: str, world: World) -> None:
+    """Even signed by us: what else we sign must never open anything, whatever claims it will have one day."""
+    world.sign_in()
+    token = world.tokens("web", scope="openid demo.read")["access_token"]
+    claims, key = claims_of(token), known().signing_key("ES256")
+    assert world.introspect(key.sign("at+jwt", claims))["active"]
+
+    other = key.sign(typ, claims)
+
+    assert world.introspect(other) == {"active": False}
+    assert world.userinfo(other).status == 401

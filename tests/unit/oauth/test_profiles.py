@@ -138,6 +138,21 @@ def test_check_road_of_a_high_client_is_pushed_and_signed(pushed: bool, signed: 
 
 
 @pytest.mark.parametrize(
+    ("pushed", "signed", "reason"), [(False, True, "not_pushed"), (True, False, "not_signed")]
+)
+def test_check_road_high_is_enough_whatever_else_a_row_says(pushed: bool, signed: bool, reason: str) -> None:
+    """The profile closes the roads by itself: a row that somebody changed by hand opens none."""
+    options = replace(
+        HIGH_OPTIONS, require_pushed_authorization_requests=False, require_signed_request_object=False
+    )
+
+    with pytest.raises(OAuthError) as refused:
+        check_road(replace(CLIENT, options=options), Arrival(NOTHING, pushed=pushed, signed=signed))
+
+    assert refused.value.reason == reason
+
+
+@pytest.mark.parametrize(
     "client",
     [
         replace(CLIENT, auth_method="none"),
