@@ -2,6 +2,7 @@
 
 import hmac
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -9,7 +10,7 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from django.db.models import Q
+from django.db.models import Count, Q
 
 from .models import AuditDetail, AuditEvent, RefusalTally
 from .record import commit
@@ -88,6 +89,43 @@ def recorded_events(
     found = list(rows.order_by("-sequence")[: max(0, min(limit, EVENTS_MAX))])[::-1]
     details = AuditDetail.objects.in_bulk([row.id for row in found])
     return [_event(row, details.get(row.id)) for row in found]
+
+
+@dataclass(frozen=True, slots=True)
+class EventCount:
+    """How often something happened and ended in one way, for one reason; `reason` is "" where there is none."""
+
+    action: str
+    outcome: str
+    reason: str
+    count: int
+
+
+def event_counts(since: datetime) -> list[EventCount]:
+    """Count what happened since an instant, the most frequent first; never whose doing it was.
+
+    Refusals of somebody unknown count as often as they happened, those that are still being counted too. Reads at most
+    REFUSALS_MAX rows of the counted ones.
+    """
+    found: Counter[tuple[str, str, str]] = Counter()
+    events = AuditEvent.objects.filter(occurred_at__gte=since)
+    grouped = (
+        events.exclude(action=Action.ANONYMOUS_REFUSE)
+        .order_by()
+        .values_list("action", "outcome", "reason")
+        .annotate(count=Count("sequence"))
+    )
+    for action, outcome, reason, count in grouped:
+        found[action, outcome, reason] += count
+    counted = events.filter(action=Action.ANONYMOUS_REFUSE).order_by("-sequence")
+    counting = RefusalTally.objects.filter(minute__gte=since - timedelta(minutes=1)).order_by("-minute")
+    refused = Action.ANONYMOUS_REFUSE, "refused"
+    for reason, method in counted.values_list("reason", "method")[:REFUSALS_MAX]:
+        found[*refused, reason] += _counted(method)
+    for reason, count in counting.values_list("reason", "count")[:REFUSALS_MAX]:
+        found[*refused, reason] += count
+    rows = [EventCount(*key, count) for key, count in found.items()]
+    return sorted(rows, key=lambda row: (-row.count, row.action, row.outcome, row.reason))
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,8 @@
 
 import json
 import re
-from datetime import UTC, datetime
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
@@ -10,7 +11,7 @@ from django.db import transaction
 
 from iam.accounts.models import DirectoryLink
 from iam.audit.record import Event, Outcome, record
-from iam.audit.selectors import EVENTS_MAX, DetailState, RecordedEvent, recorded_events
+from iam.audit.selectors import EVENTS_MAX, DetailState, RecordedEvent, event_counts, recorded_events
 from iam.audit.tags import Action
 from iam.audit.words import WORDS, in_words
 from iam.management.people import instant, operator
@@ -18,6 +19,7 @@ from iam.oauth.protocol.refusals import REFUSALS
 
 # A reference that is read out over the telephone; fewer letters would find those of others.
 REFERENCE_LENGTH_MIN = 8
+HOURS_MAX = 24 * 31
 _REFERENCE = re.compile(r"[\w.-]{8,64}", re.ASCII)
 _FILTERS = ("client", "actor", "action", "reference", "since", "until", "before", "limit")
 _NOT_FOUND = """Nothing matches.
@@ -59,6 +61,11 @@ class Command(BaseCommand):
         listing.add_argument("--before", type=int, metavar="NUMBER", help="older than this event's number")
         listing.add_argument("--limit", type=int, default=50, help=f"at most {EVENTS_MAX}")
         listing.add_argument("--json", action="store_true", help="one JSON object a line")
+        counting = actions.add_parser("counts", help="how often each thing happened, and why it was refused")
+        counting.add_argument("--hours", type=int, default=24, help="how far back; default 24")
+        counting.add_argument(
+            "--json", action="store_true", help="one JSON object a line, for a monitoring system"
+        )
         actions.add_parser("words", help="what each action is")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -66,6 +73,9 @@ class Command(BaseCommand):
         if options["command"] == "words":
             for action, words in WORDS.items():
                 self.stdout.write(f"{action:36}{words}")
+            return
+        if options["command"] == "counts":
+            self._count(options["hours"], as_json=options["json"])
             return
         _check(options)
         about = _subjects(options["person"]) if options["person"] else ()
@@ -88,6 +98,17 @@ class Command(BaseCommand):
             self.stderr.write(_NOT_FOUND)
         elif len(events) == options["limit"]:
             self.stderr.write(f"There may be older ones: --before {events[0].sequence}")
+
+    def _count(self, hours: int, *, as_json: bool) -> None:
+        """Print how often things happened; no persons are named, and so reading it is no event."""
+        if not 1 <= hours <= HOURS_MAX:
+            raise CommandError(f"--hours must be 1 to {HOURS_MAX}.")
+        for row in event_counts(datetime.now(UTC) - timedelta(hours=hours)):
+            if as_json:
+                self.stdout.write(json.dumps(asdict(row) | {"hours": hours}))
+                continue
+            why = f"  {row.reason}" if row.reason else ""
+            self.stdout.write(f"{row.count:8} ×  {row.outcome:8}{in_words(row.action)}  ({row.action}){why}")
 
     def _note_reading(self, options: dict[str, Any], about: tuple[str, ...]) -> None:
         used = {name: options[name] for name in _FILTERS if options[name]}
