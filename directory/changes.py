@@ -81,8 +81,7 @@ class Finding(StrEnum):
     LIMITED = "limited"  # a whole reading hits a limit: nothing could ever be concluded from absence
     READS_PASSWORDS = "reads_passwords"  # the service account can read what it never needs
     DELETIONS_HIDDEN = "deletions_hidden"  # it does not tell this account what was deleted
-    ANONYMOUS_PASSES = "anonymous_passes"  # a bind with a name and no password succeeds
-    NO_SESSION_LOG = "no_session_log"  # deletions are told by listing everything that is still there
+    SHOWS_STRANGERS = "shows_strangers"  # it shows people to whoever asks, without any bind
 
 
 class Reader(Protocol):

@@ -168,15 +168,13 @@ class SyncReader:
             if fault.reason is not UnavailableReason.REFUSED:
                 raise
             found.append(Finding.LIMITED)
-        secrets = self._gateway.search(
-            self._source.base_dn,
-            self._source.user_filter.replace("{login}", "*"),
-            ("userPassword",),
-            1,
-            Budget.start(self._source.budget_seconds),
-        )
-        if any(entry.attributes.get("userpassword") for entry in secrets.entries):
+        people = self._source.user_filter.replace("{login}", "*")
+        budget = Budget.start(self._source.budget_seconds)
+        answer = self._gateway.search(self._source.base_dn, people, ("userPassword",), 1, budget)
+        if any(entry.attributes.get("userpassword") for entry in answer.entries):
             found.append(Finding.READS_PASSWORDS)
+        if self._gateway.is_open_to_strangers(self._source.base_dn, people, budget):
+            found.append(Finding.SHOWS_STRANGERS)
         return found
 
     def close(self) -> None:

@@ -99,6 +99,18 @@ class Gateway:
             lambda wire, share: wire.search(base, condition, attributes, entries_max, share),
         )
 
+    def is_open_to_strangers(self, base: str, condition: str, budget: Budget) -> bool:
+        """Say whether the first server shows an entry to a connection that never bound; raises DirectoryError."""
+        wire = self.open(self.in_order()[0], Purpose.JUDGE, budget)
+        try:
+            return bool(wire.search(base, condition, ("1.1",), 1, budget).entries)
+        except DirectoryError as fault:
+            if fault.reason is not UnavailableReason.REFUSED:
+                raise
+            return False
+        finally:
+            wire.close()
+
     def judge(self, dn: str, password: str, budget: Budget) -> Judgement:
         """Try a person's password and say what the directory thinks of it; raises DirectoryError.
 

@@ -7,10 +7,12 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from deploy.demo import slapd
-from directory.changes import Completeness, Gone, Kind, Seen
+from directory.changes import Completeness, Finding, Gone, Kind, Seen
 from directory.errors import DirectoryError, UnavailableReason
 from directory.openldap import SyncReader
 from tests.app.directory.secretariat import (
+    ADMIN,
+    ADMIN_PASSWORD,
     BASE,
     CABINET,
     GENEVA,
@@ -272,6 +274,46 @@ def test_lookup_of_a_directory_that_is_down_is_an_error_not_an_absence(own_serve
 
     with pytest.raises(DirectoryError):
         reader.lookup([UNKNOWN_ID])
+
+
+# -- the set-up ------------------------------------------------------------------------------------------------------
+
+
+def test_set_up_that_is_well_has_no_findings(server, read):
+    assert list(read(server).check()) == []
+
+
+def test_set_up_that_limits_or_cannot_stream_is_found(read):
+    with secretariat(service_size_limit=5) as limited:
+        assert Finding.LIMITED in read(limited).check()
+    with secretariat(session_log=-1) as plain:
+        assert list(read(plain).check()) == [Finding.NO_STREAM]
+
+
+def test_account_that_reads_passwords_is_found(server, read):
+    root = {"bind_dn": ADMIN, "bind_password": ADMIN_PASSWORD}
+
+    assert list(read(server, **root).check()) == [Finding.READS_PASSWORDS]
+
+
+def test_server_that_shows_people_to_strangers_is_found(impostor_reader, certificates):
+    def answer(data: bytes) -> bytes:
+        if b"1.3.6.1.4.1.4203.1.9.1.1" in data:
+            return done(data, 4)
+        if data[0] == 0x30 and b"objectClass" not in data:
+            return result(data, 0x61)
+        entry = ber(0x64, ber(4, b"uid=a,o=x"), ber(0x30))
+        return ber(0x30, message_id(data), entry) + result(data, 0x65)
+
+    with Impostor(answer, certificates=certificates) as open_to_all:
+        assert Finding.SHOWS_STRANGERS in impostor_reader(open_to_all).check()
+
+
+def test_set_up_of_a_directory_that_is_down_is_an_outage(own_server, read):
+    own_server.kill()
+
+    with pytest.raises(DirectoryError):
+        read(own_server).check()
 
 
 # -- following -------------------------------------------------------------------------------------------------------
