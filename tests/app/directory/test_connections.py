@@ -275,7 +275,7 @@ def installed(server, settings):
     service.installed().close()
 
 
-@pytest.mark.usefixtures("installed")
+@pytest.mark.usefixtures("installed", "db")
 def test_face_finds_tries_and_reads_with_the_settings():
     answer = service.find("alice")
 
@@ -296,13 +296,13 @@ def test_face_follows_changed_settings(settings):
 
 
 def _ask_in_a_child(queue) -> None:
-    answer = service.find("alice", with_groups=False)
+    answer = service.installed().find("alice", with_groups=False)
     queue.put(answer.person.login if isinstance(answer, Found) else repr(answer))
 
 
 @pytest.mark.usefixtures("installed")
 def test_face_does_not_take_connections_over_a_fork():
-    assert isinstance(service.find("alice"), Found)
+    assert isinstance(service.installed().find("alice"), Found)
     context = multiprocessing.get_context("fork")
     queue = context.SimpleQueue()
 
@@ -311,4 +311,4 @@ def test_face_does_not_take_connections_over_a_fork():
     child.join(10)
 
     assert queue.get() == "alice"
-    assert isinstance(service.find("alice"), Found)
+    assert isinstance(service.installed().find("alice"), Found)
