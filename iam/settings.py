@@ -129,9 +129,6 @@ def _database(url: str) -> dict[str, Any]:  # Any: Django's own shape
         "OPTIONS": {
             "connect_timeout": 5,
             "application_name": "iam",
-            # Django says None, with which the driver prepares nothing, not even what asks to be (sql.py does);
-            # so high, nothing else is: the ORM's statements hold their values and would only fill the table.
-            "prepare_threshold": 1_000_000_000,
             # What is prepared (sql.py) is planned once: planning the walk up the offices costs more than walking.
             "options": "-c plan_cache_mode=force_generic_plan",
         },

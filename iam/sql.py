@@ -15,8 +15,9 @@ from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
-import psycopg
-from django.db import connection
+from django.db import connection, connections, transaction
+
+from iam import postgres
 
 Row = Sequence[Any]  # Any: what columns hold
 Values = Mapping[str, Any]
@@ -26,34 +27,68 @@ _NAMED = re.compile(r"%\((\w+)\)s")
 
 def execute(sql: str, values: Values) -> int:
     """Run a write; return how many rows it touched."""
-    return int(_run(sql, values).rowcount)
+    return _run(sql, values)[0]
 
 
 def one(sql: str, values: Values) -> Row | None:
     """Run a statement; return its first row."""
-    row: Row | None = _run(sql, values).fetchone()
-    return row
+    found = _run(sql, values)[1]
+    return found[0] if found else None
 
 
-def rows(sql: str, values: Values) -> list[Row]:
-    """Run a statement; return every row."""
-    found: list[Row] = _run(sql, values).fetchall()
-    return found
+def rows(sql: str, values: Values, same: int = 0) -> list[Row]:
+    """Run a statement; return every row. In: so many columns at the beginning are the same in each row."""
+    return _run(sql, values, same)[1]
 
 
-def _run(sql: str, values: Values) -> Any:  # Any: a driver's cursor
-    wrapper = connection
-    wrapper.ensure_connection()
+def write(decisive: str, following: Sequence[str], values: Values) -> bool:
+    """Run a conditional write, and if it touched a row what follows from it: all of it or nothing, nobody in between.
+
+    In: `decisive` gives a row back when it succeeds (RETURNING, or a SELECT that locks); each of `following` is an
+    `INSERT … SELECT …` that ends in WON, or has it before its ON CONFLICT. Out: whether it succeeded.
+    On PostgreSQL it is one statement, and outside a transaction its own; on SQLite it is a transaction of several.
+    """
+    wrapper = connections["default"]
+    if wrapper.vendor == "sqlite":
+        with transaction.atomic(savepoint=False):
+            touched, found = _run(decisive, values)
+            if found or touched > 0:
+                for text in following:
+                    _run(text.replace(WON, "WHERE 1 = 1"), values)
+            return bool(found) or touched > 0
+    return bool(_run(_in_one(decisive, tuple(following)), values)[1])
+
+
+# Where an INSERT … SELECT that follows from another write says so.
+WON = "{won}"
+
+
+@lru_cache(maxsize=256)
+def _in_one(decisive: str, following: tuple[str, ...]) -> str:
+    parts = [f"won AS ({decisive})"]
+    parts += [
+        f"then_{number} AS ({text.replace(WON, 'FROM won WHERE 1 = 1')})"
+        for number, text in enumerate(following)
+    ]
+    return f"WITH {', '.join(parts)} SELECT 1 FROM won"
+
+
+def _run(sql: str, values: Values, same: int = 0) -> tuple[int, list[Row]]:
+    """Return how many rows were touched or found, and those that come back."""
+    wrapper = connections["default"]  # looked up once: `connection` looks it up at every attribute
+    if wrapper.connection is None:
+        wrapper.ensure_connection()
     if wrapper.in_atomic_block:
         wrapper.validate_no_broken_transaction()
     if wrapper.queries_logged:  # what a test counts
         wrapper.queries_log.append({"sql": sql, "time": ""})
     raw = wrapper.connection
     with wrapper.wrap_database_errors:
-        if wrapper.vendor == "sqlite":
-            return raw.execute(_for_sqlite(sql), {name: bind(value) for name, value in values.items()})
-        # Not Django's cursor, which writes values into the text: the server would plan each statement anew.
-        return psycopg.Cursor(raw).execute(sql, values, prepare=True)
+        if wrapper.vendor != "sqlite":
+            return postgres.run(raw, sql, values, same)
+        cursor = raw.execute(_for_sqlite(sql), {name: bind(value) for name, value in values.items()})
+        found = cursor.fetchall()
+        return cursor.rowcount, found
 
 
 @lru_cache(maxsize=512)

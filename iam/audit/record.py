@@ -22,7 +22,9 @@ from iam import sql
 
 from .tags import Action, Outcome
 
-__all__ = ["Event", "Outcome", "flush_tallies", "record", "record_all", "tally"]
+__all__ = [
+    "Event", "Outcome", "Written", "flush_tallies", "record", "record_all", "record_alone", "tally", "written",
+]  # fmt: skip
 
 SCHEMA_VERSION = 1
 # What a reader could take for the log's own structure: control characters, line separators, bidi controls,
@@ -60,23 +62,34 @@ def neutral(text: str, length: int) -> str:
     return _UNSAFE.sub(lambda match: f"\\u{ord(match.group()):04x}", text)[:length]
 
 
+# The names of values begin with `event_`: another write may have the event follow from it, in one statement with it.
 _INSERT = (
     "INSERT INTO audit_auditevent (occurred_at, id, actor, on_behalf_of, action, object, outcome, reason, method,"
     " application, office, session, request_id, schema_version, commitment, canonical)"
-    " VALUES (%(now)s, %(event)s, %(actor)s, %(on_behalf_of)s, %(action)s, %(object)s, %(outcome)s, %(reason)s,"
-    " %(method)s, %(application)s, %(office)s, %(session)s, %(request_id)s, %(schema_version)s, %(commitment)s,"
-    " %(canonical)s)"
+    " SELECT %(event_now)s, %(event_id)s, %(event_actor)s, %(event_on_behalf_of)s, %(event_action)s, %(event_object)s,"
+    " %(event_outcome)s, %(event_reason)s, %(event_method)s, %(event_application)s, %(event_office)s, %(event_session)s,"
+    " %(event_request_id)s, %(event_schema_version)s, %(event_commitment)s, %(event_canonical)s " + sql.WON
 )
 _INSERT_DETAILS = (
     "INSERT INTO audit_auditdetail (event_id, occurred_at, salt, details)"
-    " VALUES (%(event)s, %(now)s, %(salt)s, %(details)s)"
+    " SELECT %(event_id)s, %(event_now)s, %(event_salt)s, %(event_details)s " + sql.WON
 )
+_INSERT_FIRST = _INSERT.replace(sql.WON, "RETURNING 1")
 _TALLY = (
     "INSERT INTO audit_refusaltally (minute, source, client, reason, count, request_id)"
     " VALUES (%(minute)s, %(source)s, %(client)s, %(reason)s, 1, %(request_id)s)"
     " ON CONFLICT (minute, source, client, reason)"
     " DO UPDATE SET count = audit_refusaltally.count + 1, request_id = excluded.request_id"
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """An event as statements: what follows from the write that it records, in one with it (`iam.sql.write`)."""
+
+    id: UUID
+    following: tuple[str, ...]
+    values: Mapping[str, Any]  # Any: what columns hold
 
 
 def record(event: Event) -> UUID:
@@ -86,6 +99,24 @@ def record(event: Event) -> UUID:
     """
     if not connection.in_atomic_block:
         raise RuntimeError("an audit event is written in the transaction of what it records")
+    return record_alone(event)
+
+
+def record_alone(event: Event) -> UUID:
+    """Write one event of something that changed nothing, such as a refusal: in a transaction, or as one of its own.
+
+    Raises: ValueError as `record`.
+    """
+    made = written(event)
+    sql.write(_INSERT_FIRST, made.following[1:], made.values)
+    return made.id
+
+
+def written(event: Event) -> Written:
+    """Return an event as statements that follow from another write, which carries them out or does not happen.
+
+    Raises: ValueError when a detail is named like a secret.
+    """
     for name in event.details:
         if _SECRET_NAMES.search(name):
             raise ValueError(f"a detail named {name!r} could hold a secret")
@@ -110,11 +141,12 @@ def record(event: Event) -> UUID:
         "schema_version": SCHEMA_VERSION,
         "session": neutral(event.session, 64),
     }
-    where = {"event": event_id, "now": event.now}
-    sql.execute(_INSERT, {**fields, **where, "canonical": canonical(fields)})
-    if details:
-        sql.execute(_INSERT_DETAILS, {**where, "salt": salt, "details": canonical(details).decode()})
-    return event_id
+    values = {f"event_{name}": value for name, value in fields.items()}
+    values |= {"event_id": event_id, "event_now": event.now, "event_canonical": canonical(fields)}
+    if not details:
+        return Written(event_id, (_INSERT,), values)
+    values |= {"event_salt": salt, "event_details": canonical(details).decode()}
+    return Written(event_id, (_INSERT, _INSERT_DETAILS), values)
 
 
 def record_all(events: Iterable[Event]) -> None:

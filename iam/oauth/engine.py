@@ -64,19 +64,27 @@ def endpoint_for(path: str) -> Endpoint | None:
 
 # These read, or write statements that stand for themselves (a `jti` used up, a request kept, a refusal recorded).
 _ASKING = frozenset({"/userinfo", "/introspect", "/jwks", "/par"})
-_MACHINE_GRANT = b"grant_type=client_credentials"
+# These decide first and then write once, all that belongs together in one (`State.store`, presented.py); the first
+# stores nothing.
+_ONE_WRITE = frozenset(
+    {b"grant_type=client_credentials", b"grant_type=authorization_code", b"grant_type=refresh_token"}
+)
+# What a client shows beside its request and is used up before anything is decided: given back if nothing can be signed.
+_USED_UP = (b"client_assertion=", b"request_uri=")
 
 
 def may_write(request: Request) -> bool:
-    """Say whether a request needs a transaction around it: whether it writes what belongs together.
+    """Say whether a request needs a transaction around it: whether it may write more than once what belongs together.
 
-    The grant of machines stores nothing. A parameter given twice is refused before any grant is asked, so the
-    one that is seen here is the one that counts.
+    A parameter given twice is refused before any grant is asked, so the one that is seen here is the one that counts.
     """
     path = request.path
     if path in _ASKING or path.startswith(("/.well-known/", "/jwks/")):
         return False
-    return path != "/token" or _MACHINE_GRANT not in request.body.split(b"&")
+    sent = request.body if request.method == "POST" else request.query.encode(errors="replace")
+    if request.dpop or any(name in sent for name in _USED_UP):
+        return not (path == "/token" and b"grant_type=client_credentials" in sent.split(b"&"))
+    return path != "/authorize" and not (path == "/token" and _ONE_WRITE & set(sent.split(b"&")))
 
 
 _AT_ONCE = frozenset({

@@ -4,6 +4,7 @@ The engine, its endpoints and grants import these and never Django.
 """
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Protocol
@@ -18,6 +19,9 @@ from .protocol.jose import Key
 from .protocol.messages import AuthorizationRequest, ClientFacts, Disclosure, Response, SessionFacts
 from .protocol.registration import ClientMetadata
 from .protocol.trusted_issuers import TrustedIssuerFacts
+
+# An event of the audit that was made and is not written yet; nobody here looks into it.
+Event = object
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +57,7 @@ class Context:
 
 @dataclass(frozen=True, slots=True)
 class CodeFacts:
-    """A code, or a device's code, that was just consumed."""
+    """A code that can be consumed now, or a device's code that just was."""
 
     family_id: UUID
     session_id: UUID
@@ -61,6 +65,37 @@ class CodeFacts:
     nonce: str
     context: Context
     asked: Asked = NOTHING
+
+
+@dataclass(frozen=True, slots=True)
+class Presentation:
+    """A code as a client presents it: `challenge` is made of its verifier, `jkt` the key that it proved, or ""."""
+
+    digest: str
+    client: ClientFacts
+    redirect_uri: str
+    challenge: str
+    jkt: str
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """A live session, and the name `sid` that a client knows it by; `stored` says whether that is written down yet."""
+
+    session: SessionFacts
+    sid: str
+    stored: bool
+
+
+@dataclass(frozen=True, slots=True)
+class NewFamily:
+    """A family of tokens that is to begin; `asked` is what was granted beyond scopes."""
+
+    id: UUID
+    scopes: tuple[str, ...]
+    context: Context
+    asked: Asked
+    seed: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,9 +243,10 @@ class Store(Protocol):
         context: Context,
         family_id: UUID,
         expires_at: datetime,
+        event: Event,
         now: datetime,
     ) -> bool:
-        """Store a code, if session, person and client are still good in that very statement."""
+        """Store a code with its event, if session, person and client are still good in that very statement."""
 
     def push_request(
         self, digest: str, client: ClientFacts, parameters: Mapping[str, Any], expires_at: datetime
@@ -220,28 +256,45 @@ class Store(Protocol):
     def take_pushed(self, digest: str, client: ClientFacts, now: datetime) -> dict[str, Any] | None:
         """Take a client's pushed request away: what was kept for the first of any number of callers, else None."""
 
-    def consume_code(
-        self, digest: str, client: ClientFacts, redirect_uri: str, challenge: str, jkt: str, now: datetime
-    ) -> CodeFacts | None:
-        """Consume a code, once: every condition stands in the one statement. `jkt` is the key that was proved."""
+    def presented_code(self, code: Presentation, now: datetime) -> tuple[CodeFacts, Joined] | None:
+        """Read a code that can be consumed now. Nothing is: an answer may leave after `redeem_code` only."""
+
+    def redeem_code(
+        self, code: Presentation, joined: Joined, family: NewFamily | None, event: Event, now: datetime
+    ) -> bool:
+        """Consume a code, once, with all that belongs to it: every condition stands in the one statement."""
+
+    def discard_code(self, code: Presentation, now: datetime) -> None:
+        """Consume a code that gives nothing."""
 
     def used_code(self, digest: str, now: datetime) -> UsedCode | None:
         """Say why a code could not be consumed."""
 
     def open_family(
-        self, family_id: UUID, client: ClientFacts, session: SessionFacts, scopes: tuple[str, ...], context: Context,
-        asked: Asked, seed: bytes, now: datetime,
-    ) -> None:  # fmt: skip
-        """Begin a token family that ends with the session at the latest; `asked` is what was granted."""
+        self, client: ClientFacts, joined: Joined, family: NewFamily, event: Event, now: datetime
+    ) -> bool:
+        """Begin a token family with its event; False when the session is not as it was read."""
+
+    def presented_family(
+        self, family_id: UUID, client: ClientFacts, now: datetime
+    ) -> tuple[FamilyFacts, Joined | None] | None:
+        """Read a family, and its session while that is live, for its own client."""
 
     def family(self, family_id: UUID) -> FamilyFacts | None:
         """Read a family."""
 
-    def rotate_family(self, family_id: UUID, client: ClientFacts, number: int, now: datetime) -> bool:
-        """Move a live family from `number` to the next position, once."""
+    def rotate_family(
+        self, family_id: UUID, client: ClientFacts, joined: Joined, number: int, event: Event, now: datetime
+    ) -> bool:
+        """Move a live family of a live session from `number` to the next position, once, with its event."""
 
-    def hold_family(self, family_id: UUID, client: ClientFacts, number: int, now: datetime) -> bool:
-        """Say whether a live family stands at `number`; until the commit it stays so."""
+    def hold_family(
+        self, family_id: UUID, client: ClientFacts, joined: Joined, number: int, event: Event, now: datetime
+    ) -> bool:
+        """Say whether a live family of a live session stands at `number`, and write the event if so."""
+
+    def issue_again(self, client: ClientFacts, joined: Joined, event: Event, now: datetime) -> bool:
+        """Write the event of one more answer; False when the session is not as it was read."""
 
     def revoke_family(self, family_id: UUID, reason: str, now: datetime) -> None:
         """End a family, its refresh tokens and its access tokens. Idempotent."""
@@ -426,6 +479,28 @@ class State(Protocol):
     def others_to_tell(self, session_id: UUID, client: ClientFacts) -> bool:
         """Say whether an application other than this client's must learn of the end of a session."""
 
+    def together(self) -> AbstractContextManager[object]:
+        """Return what makes the writes inside it one: all of them or none."""
+
+    def event(
+        self,
+        action: str,
+        outcome: str,
+        *,
+        actor: str,
+        now: datetime,
+        request_id: str,
+        source: str,
+        object: str = "",
+        reason: str = "",
+        method: str = "",
+        application: str = "",
+        office: str = "",
+        session: str = "",
+        details: Mapping[str, str] | None = None,
+    ) -> Event:
+        """Return an audit event, for the write of the store that it goes with."""
+
     def record(
         self,
         action: str,
@@ -443,7 +518,7 @@ class State(Protocol):
         session: str = "",
         details: Mapping[str, str] | None = None,
     ) -> None:
-        """Write one audit event in the current transaction."""
+        """Write one audit event: in the current transaction, or as one when it goes with no other write."""
 
     def tally(self, source: str, client_id: str, reason: str, now: datetime, request_id: str = "") -> None:
         """Count a refusal of somebody unknown."""

@@ -4,18 +4,19 @@ What is remembered, and how stale it may be, stands at the head of memory.py.
 """
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 from typing import Any, cast
 from uuid import UUID
 
 from django.conf import settings
-from django.db import connection, transaction
+from django.db import transaction
 
 from iam.access import policy, selectors
 from iam.accounts.cookies import SESSION
 from iam.accounts.models import LoginSession
 from iam.accounts.services import end_session
-from iam.audit.record import Event, Outcome, record, tally
+from iam.audit.record import Event, Outcome, record_alone, tally
 from iam.audit.tags import Action
 
 from . import client_authorities, client_keys, memory, outbox, sightings
@@ -133,7 +134,8 @@ class DatabaseState(Remembered):
         self._epoch = memory.tokens.epoch  # before anything is read
         super().__init__(memory.current())
         self._standings: dict[tuple[str | None, UUID, datetime], Standing] = {}
-        self.store: Store = DatabaseStore()
+        self._store = DatabaseStore()
+        self.store: Store = self._store
         self.registrar: Registrar = DatabaseRegistrar()
         self.devices: Devices = DatabaseDevices()
 
@@ -214,8 +216,9 @@ class DatabaseState(Remembered):
         return policy.decide_requirement(access.chain, access.grants, selectors.application_policy(None))
 
     def access(self, user_id: UUID, now: datetime) -> policy.EffectiveAccess:
-        """Return what a person holds now."""
-        return selectors.effective_access(user_id, now)
+        """Return what a person holds now; what came with the session in this request is not read again."""
+        known = self._store.rights.get(user_id)
+        return selectors.effective_access(user_id, now) if known is None else known
 
     def person(self, user_id: UUID) -> PersonFacts:
         """Read a person's names; what came with the session in this request is not read again."""
@@ -236,7 +239,11 @@ class DatabaseState(Remembered):
         """Say whether another application must learn of the end of a session."""
         return outbox.is_anyone_to_tell(session_id, client.client_id)
 
-    def record(
+    def together(self) -> AbstractContextManager[object]:
+        """Return a transaction, or a part of the one that there is."""
+        return transaction.atomic()
+
+    def event(
         self,
         action: str,
         outcome: str,
@@ -252,9 +259,9 @@ class DatabaseState(Remembered):
         office: str = "",
         session: str = "",
         details: Mapping[str, str] | None = None,
-    ) -> None:
-        """Write one audit event; the address goes to the side table."""
-        event = Event(
+    ) -> Event:
+        """Return one audit event; the address goes to the side table."""
+        return Event(
             Action(action),
             Outcome(outcome),
             actor=actor,
@@ -268,11 +275,10 @@ class DatabaseState(Remembered):
             request_id=request_id,
             details={"address": source, **(details or {})} if source else dict(details or {}),
         )
-        if connection.in_atomic_block:
-            record(event)
-            return
-        with transaction.atomic():  # its own, for a request that only asks
-            record(event)
+
+    def record(self, action: str, outcome: str, **said: Any) -> None:  # Any: as `event` says
+        """Write one audit event."""
+        record_alone(self.event(action, outcome, **said))
 
     def tally(self, source: str, client_id: str, reason: str, now: datetime, request_id: str = "") -> None:
         """Count a refusal of somebody unknown."""

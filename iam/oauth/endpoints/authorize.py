@@ -6,6 +6,7 @@ sign-in. Both end in the same decision, so nothing that was true before a sign-i
 
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any
 from uuid import UUID, uuid4
 
 from iam.oauth import issuance
@@ -211,9 +212,14 @@ def _issue(
     clearance = issuance.clear_person(state, target.client, session, checked.scopes, now, checked.asked)
     code, family_id = issuance.new_code(), uuid4()
     context = Context(worth.acr, worth.amr, worth.auth_time)
-    issuance.store_code(state, clearance, checked, context, code_digest(code), family_id)
-    _record(request, state, target, session, "success", "", now)
-    return send({"code": code}, target, state, now)
+    answer = send(
+        {"code": code}, target, state, now
+    )  # which may have to be signed: before anything is stored
+    if clearance.session is None:
+        raise ValueError("a code of a person needs a person")
+    event = state.event("person:code:issue", "success", **_said(request, target, clearance.session, "", now))
+    issuance.store_code(state, clearance, checked, context, code_digest(code), family_id, event)
+    return answer
 
 
 def refuse(
@@ -254,15 +260,19 @@ def _record(
     if session is None:
         state.tally(request.source, target.client.client_id, reason, now, request.request_id)
         return
-    state.record(
-        "person:code:issue",
-        outcome,
-        actor=f"person:{session.sub}",
-        now=now,
-        request_id=request.request_id,
-        source=request.source,
-        object=f"client:{target.client.client_id}",
-        reason=reason,
-        application=target.client.application or "",
-        session=str(session.id),
-    )
+    state.record("person:code:issue", outcome, **_said(request, target, session, reason, now))
+
+
+def _said(
+    request: Request, target: Target, session: SessionFacts, reason: str, now: datetime
+) -> dict[str, Any]:  # Any: what `State.event` takes
+    return {
+        "actor": f"person:{session.sub}",
+        "now": now,
+        "request_id": request.request_id,
+        "source": request.source,
+        "object": f"client:{target.client.client_id}",
+        "reason": reason,
+        "application": target.client.application or "",
+        "session": str(session.id),
+    }

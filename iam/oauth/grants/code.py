@@ -3,7 +3,7 @@
 import hashlib
 from datetime import datetime
 
-from iam.oauth.ports import State, UsedCode
+from iam.oauth.ports import Presentation, State, UsedCode
 from iam.oauth.protocol.binding import Binding
 from iam.oauth.protocol.errors import OAuthError
 from iam.oauth.protocol.messages import ClientFacts, Request, Response
@@ -36,10 +36,22 @@ def exchange(
     except OAuthError as problem:
         # Whoever found a code in a log has no verifier: theirs is still a replay.
         raise _replay(request, state, client, state.store.used_code(digest, now), now) or problem from None
-    facts = state.store.consume_code(digest, client, redirect_uri, challenge, sender.jkt, now)
-    if facts is None:
+    presentation = Presentation(digest, client, redirect_uri, challenge, sender.jkt)
+    presented = state.store.presented_code(presentation, now)
+    if presented is None:
         raise _refusal(request, state, client, digest, now)
-    return first_tokens(request, state, client, facts, form, sender, now, grant="authorization_code")
+    facts, joined = presented
+    try:
+        draft, family = first_tokens(
+            request, state, client, facts, lambda _: joined, joined.session, form, sender, now,
+            grant="authorization_code",
+        )  # fmt: skip
+    except OAuthError:
+        state.store.discard_code(presentation, now)
+        raise
+    if not state.store.redeem_code(presentation, joined, family, draft.event, now):
+        raise _refusal(request, state, client, digest, now)
+    return draft.response
 
 
 def _refusal(request: Request, state: State, client: ClientFacts, digest: str, now: datetime) -> OAuthError:
@@ -73,16 +85,17 @@ def _replay(
     """
     if known is None or not known.used:
         return None
-    state.store.revoke_family(known.family_id, "code_replayed", now)
-    state.record(
-        "client:code:replay",
-        "refused",
-        actor=f"client:{client.client_id}",
-        now=now,
-        request_id=request.request_id,
-        source=request.source,
-        object=f"person:{known.sub}",
-        reason="code_replayed",
-        application=client.application or "",
-    )
+    with state.together():
+        state.store.revoke_family(known.family_id, "code_replayed", now)
+        state.record(
+            "client:code:replay",
+            "refused",
+            actor=f"client:{client.client_id}",
+            now=now,
+            request_id=request.request_id,
+            source=request.source,
+            object=f"person:{known.sub}",
+            reason="code_replayed",
+            application=client.application or "",
+        )
     return OAuthError("invalid_grant", "The code was used before.", reason="code_replayed")

@@ -5,7 +5,7 @@ The session of the person who confirmed is the session of the tokens: when it en
 
 from datetime import datetime
 
-from iam.oauth.ports import DeviceAnswer, State
+from iam.oauth.ports import DeviceAnswer, Joined, State
 from iam.oauth.protocol.binding import Binding
 from iam.oauth.protocol.errors import OAuthError
 from iam.oauth.protocol.messages import ClientFacts, Request, Response
@@ -30,7 +30,19 @@ def exchange(
     facts = state.devices.consume(digest, client, now)
     if facts is None:
         raise _unanswered(state, client, digest, now) or _refusal(request, state, client, digest, now)
-    return first_tokens(request, state, client, facts, form, sender, now, grant="device_code")
+    draft, family = first_tokens(
+        request, state, client, facts,
+        lambda session: Joined(session, state.store.sid(session.id, client, now), stored=True),
+        state.store.hold_session(facts.session_id, now), form, sender, now, grant="device_code",
+    )  # fmt: skip
+    written = (
+        state.store.open_family(client, draft.joined, family, draft.event, now)
+        if family
+        else state.store.issue_again(client, draft.joined, draft.event, now)
+    )
+    if not written:
+        raise OAuthError("invalid_grant", "The sign-in has ended.", reason="session_ended")
+    return draft.response
 
 
 def _unanswered(state: State, client: ClientFacts, digest: str, now: datetime) -> OAuthError | None:

@@ -11,7 +11,7 @@ from iam.oauth.protocol.errors import OAuthError
 from iam.oauth.protocol.messages import ClientFacts, Request, Response
 from iam.oauth.protocol.parameters import Parameters, words
 
-from .tokens import token_answer
+from .tokens import Draft, token_answer
 
 # An answer lost on a satellite link is asked for again within this; longer would help a thief.
 RETRY_WINDOW = timedelta(seconds=30)
@@ -31,7 +31,8 @@ def exchange(
     if text is None:
         raise OAuthError("invalid_request", "refresh_token is missing.")
     position = refresh_tokens.parse(text)
-    family = state.store.family(position.family_id) if position else None
+    presented = state.store.presented_family(position.family_id, client, now) if position else None
+    family, joined = presented or (None, None)
     if (
         position is None
         or family is None
@@ -47,31 +48,37 @@ def exchange(
     _require_key(client, bound_to, sender)
 
     # Everything that can refuse an honest client refuses before the token is rotated, so that nothing is lost.
-    session = state.store.hold_session(family.session_id, now)
     try:
-        clearance = issuance.clear_person(state, client, session, family.scopes, now, family.asked)
+        clearance = issuance.clear_person(
+            state, client, joined.session if joined else None, family.scopes, now, family.asked
+        )
     except OAuthError as problem:
         raise OAuthError("invalid_grant", problem.description, reason=problem.reason) from problem
     if "scope" in form:
         clearance = issuance.narrowed(clearance, granted_scopes(words(form["scope"])))
     clearance = issuance.restricted(state, clearance, form)
 
-    stays = _stays(client, bound_to, sender)
+    if joined is None:
+        raise ValueError("tokens of a person need a person")
+
+    def draft(number: int) -> Draft:
+        token = refresh_tokens.build(state.refresh_key, family.seed, family.id, number)
+        return token_answer(
+            request, state, clearance, family.context, family.id, joined, sender, grant="refresh_token",
+            refresh_token=token,
+        )  # fmt: skip
+
+    stays, following = _stays(client, bound_to, sender), position.number + 1
+    answer = draft(position.number if stays else following)
     step = state.store.hold_family if stays else state.store.rotate_family
-    number = position.number if stays else position.number + 1
-    if not step(family.id, client, position.number, now):
-        _allow_retry(request, state, client, family, position.number, now)
-        number = position.number + 1
-    return token_answer(
-        request,
-        state,
-        clearance,
-        family.context,
-        family.id,
-        sender,
-        grant="refresh_token",
-        refresh_token=refresh_tokens.build(state.refresh_key, family.seed, family.id, number),
-    )
+    if step(family.id, client, joined, position.number, answer.event, now):
+        return answer.response
+    _allow_retry(request, state, client, family, position.number, now)
+    if stays:
+        answer = draft(following)
+    if not state.store.issue_again(client, joined, answer.event, now):
+        raise OAuthError("invalid_grant", "The sign-in has ended.", reason="session_ended")
+    return answer.response
 
 
 def _require_key(client: ClientFacts, bound_to: Binding, sender: Binding) -> None:
@@ -118,17 +125,18 @@ def _allow_retry(
     if number >= family.position:
         # Genuine, never rotated, and still not rotatable: session, person or client ended in that statement.
         raise OAuthError("invalid_grant", "The sign-in has ended.", reason="session_ended")
-    state.store.revoke_family(family.id, "refresh_replayed", now)
-    state.record(
-        "client:refresh:replay",
-        "refused",
-        actor=f"client:{client.client_id}",
-        now=now,
-        request_id=request.request_id,
-        source=request.source,
-        object=f"person:{family.sub}",
-        reason="refresh_replayed",
-        application=client.application or "",
-        session=str(family.session_id),
-    )
+    with state.together():
+        state.store.revoke_family(family.id, "refresh_replayed", now)
+        state.record(
+            "client:refresh:replay",
+            "refused",
+            actor=f"client:{client.client_id}",
+            now=now,
+            request_id=request.request_id,
+            source=request.source,
+            object=f"person:{family.sub}",
+            reason="refresh_replayed",
+            application=client.application or "",
+            session=str(family.session_id),
+        )
     raise OAuthError("invalid_grant", "The refresh token was used before.", reason="refresh_replayed")

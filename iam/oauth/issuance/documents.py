@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 from uuid import UUID
 
-from iam.oauth.ports import Context, PersonFacts, State
+from iam.oauth.ports import Context, Event, PersonFacts, State
 from iam.oauth.protocol import opaque_tokens
 from iam.oauth.protocol.audience import audience_of, scopes_for
 from iam.oauth.protocol.authorization_details import Detail
@@ -54,8 +54,9 @@ def store_code(
     context: Context,
     digest: str,
     family_id: UUID,
+    event: Event,
 ) -> None:
-    """Store a code's digest.
+    """Store a code's digest, with the event that says so.
 
     Raises: OAuthError access_denied when session, person or client ended in the meantime: the statement says so.
     """
@@ -68,6 +69,7 @@ def store_code(
         context,
         family_id,
         clearance.at + CODE_LIFE,
+        event,
         clearance.at,
     ):
         raise OAuthError("access_denied", "The sign-in session has ended.", reason="session_ended")

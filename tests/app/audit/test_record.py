@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
-from django.db import transaction
+from django.db import connection, transaction
 
 from iam.audit.models import AuditDetail, AuditEvent, RefusalTally
 from iam.audit.record import Event, Outcome, flush_tallies, record, tally
@@ -83,8 +83,8 @@ def test_event_without_details_costs_one_statement(django_assert_num_queries):
         record(event())
 
 
-def test_event_with_details_costs_two_statements(django_assert_num_queries):
-    with django_assert_num_queries(2):
+def test_event_with_details_costs_two_statements_and_one_on_postgresql(django_assert_num_queries):
+    with django_assert_num_queries(1 if connection.vendor == "postgresql" else 2):
         record(event(details={"address": "192.0.2.1"}))
 
 
