@@ -25,14 +25,14 @@ from .policy import (
 OFFICE_DEPTH_MAX = 32
 
 # In these states an office has no rights to express; one that is evacuated still works, from elsewhere.
+STATES_WITHOUT_RIGHTS = frozenset({"closed", "planned"})
 _WITHOUT_RIGHTS = "('closed', 'planned')"
-# The offices from the home office upwards (0), and every grant in force (1). It stands in other statements too, which
-# read something of a person with it: `{{person}}` is an SQL expression of the person's id.
-ACCESS = f"""
+# One statement: the offices from the home office upwards (0), and every grant in force (1).
+_ACCESS = f"""
     WITH RECURSIVE chain (code, second_factor, parent_id, depth) AS (
         SELECT code, second_factor, parent_id, 1 FROM access_office WHERE id = (
             SELECT office_id FROM access_posting
-            WHERE person_id = {{person}} AND kind = 'home' AND valid_from <= %(now)s
+            WHERE person_id = %(person)s AND kind = 'home' AND valid_from <= %(now)s
               AND (valid_until IS NULL OR valid_until > %(now)s)
             ORDER BY valid_from DESC, id DESC LIMIT 1
         )
@@ -40,9 +40,7 @@ ACCESS = f"""
         SELECT above.code, above.second_factor, above.parent_id, chain.depth + 1
         FROM access_office above JOIN chain ON above.id = chain.parent_id WHERE chain.depth < {OFFICE_DEPTH_MAX}
     )
-    SELECT 0 AS kind, depth AS place, code AS name, second_factor AS said, NULL AS subtree, NULL AS application,
-        NULL AS valid_until, NULL AS is_staff, NULL AS second_factor, NULL AS closes_at
-    FROM chain
+    SELECT 0 AS kind, depth, code, second_factor, NULL AS subtree, NULL, NULL, NULL, NULL, NULL FROM chain
     UNION ALL
     SELECT 1, held.id, role.code, office.code, held.subtree, application.code, held.valid_until, role.is_staff,
         role.second_factor,
@@ -52,15 +50,13 @@ ACCESS = f"""
     JOIN access_role role ON role.id = held.role_id
     JOIN access_office office ON office.id = held.office_id
     LEFT JOIN access_application application ON application.id = role.application_id
-    WHERE held.person_id = {{person}} AND held.valid_from <= %(now)s
+    WHERE held.person_id = %(person)s AND held.valid_from <= %(now)s
       AND (held.valid_until IS NULL OR held.valid_until > %(now)s)
       AND COALESCE(
         (SELECT state.state FROM access_officestate state
          WHERE state.office_id = held.office_id AND state.since <= %(now)s ORDER BY state.since DESC LIMIT 1), 'open'
       ) NOT IN {_WITHOUT_RIGHTS}
 """
-ACCESS_COLUMNS = 10
-_ACCESS_OF_PERSON = ACCESS.format(person="%(person)s")
 _APPLICATION = """
     SELECT application.admits, application.second_factor, application.factor_max_age_seconds, role.code
     FROM access_application application
@@ -98,11 +94,7 @@ def effective_access(person_id: UUID, now: datetime) -> EffectiveAccess:
     An assignment in an office that is closed, or not open yet, expresses nothing; one in an office whose
     closing is known ends with it.
     """
-    return access_in(sql.rows(_ACCESS_OF_PERSON, {"person": person_id, "now": now}))
-
-
-def access_in(rows: Sequence[sql.Row]) -> EffectiveAccess:
-    """Turn the rows of ACCESS into a value."""
+    rows = sql.rows(_ACCESS, {"person": person_id, "now": now})
     # Sorted here: a database sorts texts by its own language's rules.
     chain = tuple(
         OfficePolicy(code, SecondFactor(said))

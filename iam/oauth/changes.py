@@ -68,12 +68,19 @@ DECLARE
     key text := COALESCE(changed ->> TG_ARGV[1], '');
 BEGIN
     -- A UUID is named by its 32 digits, as Python does; a token's own name may have a hyphen.
+    -- What everybody remembers has another version now, whoever wrote (`Installation.version`).
+    IF TG_ARGV[0] = '{EVERYTHING}' AND TG_TABLE_NAME <> 'oauth_installation' THEN
+        UPDATE oauth_installation SET version = (random() * 4611686018427387903)::bigint WHERE id = 1;
+    END IF;
     PERFORM pg_notify('{CHANNEL}', TG_ARGV[0] || CASE TG_ARGV[0] WHEN 't' THEN key ELSE replace(key, '-', '') END);
     RETURN NULL;
 END $$
 """
 # Random, not counted: after a rollback a counter would come by the same number twice.
 _CHANGE = "UPDATE oauth_installation SET changes = abs(random()) WHERE id = 1"
+_CHANGE_OF_ALL = (
+    "UPDATE oauth_installation SET changes = abs(random()), version = abs(random() / 2) WHERE id = 1"
+)
 
 
 def statements(vendor: str) -> list[str]:
@@ -95,13 +102,15 @@ def _postgresql(number: int, watched: Watched) -> str:
 
 def _sqlite(number: int, watched: Watched) -> list[str]:
     texts = []
+    of_all = watched.letter == EVERYTHING and watched.table != "oauth_installation"
+    change = _CHANGE_OF_ALL if of_all else _CHANGE
     for operation in watched.operations.split(" OR "):
         name = f"iam_tell_{number}_{operation.lower()}"
         moved = " OR ".join(f"OLD.{column} IS NOT NEW.{column}" for column in watched.columns)
         when = f"WHEN {moved}" if moved else ""
         texts += [
             f"DROP TRIGGER IF EXISTS {name}",
-            f"CREATE TRIGGER {name} AFTER {operation} ON {watched.table} FOR EACH ROW {when} BEGIN {_CHANGE}; END",
+            f"CREATE TRIGGER {name} AFTER {operation} ON {watched.table} FOR EACH ROW {when} BEGIN {change}; END",
         ]
     return texts
 

@@ -64,11 +64,10 @@ def endpoint_for(path: str) -> Endpoint | None:
 
 # These read, or write statements that stand for themselves (a `jti` used up, a request kept, a refusal recorded).
 _ASKING = frozenset({"/userinfo", "/introspect", "/jwks", "/par"})
+_MACHINE_GRANT = b"grant_type=client_credentials"
 # These decide first and then write once, all that belongs together in one (`State.store`, presented.py); the first
 # stores nothing.
-_ONE_WRITE = frozenset(
-    {b"grant_type=client_credentials", b"grant_type=authorization_code", b"grant_type=refresh_token"}
-)
+_ONE_WRITE = frozenset({_MACHINE_GRANT, b"grant_type=authorization_code", b"grant_type=refresh_token"})
 # What a client shows beside its request and is used up before anything is decided: given back if nothing can be signed.
 _USED_UP = (b"client_assertion=", b"request_uri=")
 
@@ -83,7 +82,7 @@ def may_write(request: Request) -> bool:
         return False
     sent = request.body if request.method == "POST" else request.query.encode(errors="replace")
     if request.dpop or any(name in sent for name in _USED_UP):
-        return not (path == "/token" and b"grant_type=client_credentials" in sent.split(b"&"))
+        return not (path == "/token" and _MACHINE_GRANT in sent.split(b"&"))
     return path != "/authorize" and not (path == "/token" and _ONE_WRITE & set(sent.split(b"&")))
 
 

@@ -5,7 +5,8 @@
 | clients, scopes, trusted issuers, keys, salts | until the NOTIFY of a commit (milliseconds) | not at all: one look-up a request | not at all: one look-up a request |
 | access tokens that were good (for userinfo and introspection) | the same; the token's own end and the next change of rights by date end it too | not used | as above |
 | keys that clients publish at an address | as `client_keys.py` says | | |
-| sessions, people, rights, codes, families, for whatever is issued | never remembered: the writing statement asks | never | never |
+| offices, their states, roles | used while the statement that reads what a person holds finds the same version | the same | the same |
+| sessions, people, what they hold, codes, families, for whatever is issued | never remembered: the writing statement asks | never | never |
 
 A lost connection is noticed within LOST_SECONDS (changes.py); that long, at worst, a memory may be stale.
 Nothing here is the only home of anything: losing it all costs time only.
@@ -22,6 +23,7 @@ from typing import Any
 from django.db import connection
 
 from iam import sql
+from iam.access.held import Organisation, organisation
 
 from . import detail_types, keyring
 from .changes import EVERYTHING, Listener
@@ -55,6 +57,7 @@ class Memory:
     published: tuple[Key, ...]
     pairwise_salt: bytes
     ring: keyring.Ring
+    organisation: Organisation
     documents: dict[str, Any] = field(default_factory=dict)  # Any: an answer, a policy
 
     def is_of(self, version: int, generation: int) -> bool:
@@ -238,4 +241,17 @@ def _read(version: int, generation: int, before: Memory | None) -> Memory:
         tokens.forget(EVERYTHING)  # one that a forger made with that key could say that it lives for years
     keys = (ring.by_kid, ring.active, ring.published)
     types = detail_types.load(servers)
-    return Memory(version, generation, clients, owners, servers, types, issuers, *keys, bytes(salt[0]), ring)
+    offices_and_roles = organisation()
+    return Memory(
+        version,
+        generation,
+        clients,
+        owners,
+        servers,
+        types,
+        issuers,
+        *keys,
+        bytes(salt[0]),
+        ring,
+        offices_and_roles,
+    )

@@ -16,8 +16,8 @@ from typing import Any, cast
 from uuid import UUID
 
 from iam import sql
+from iam.access.held import HELD, HELD_COLUMNS, Organisation, access_of
 from iam.access.policy import EffectiveAccess
-from iam.access.selectors import ACCESS, ACCESS_COLUMNS, access_in
 from iam.accounts.services import SECRET_LENGTH_MAX, SEEN_EVERY
 from iam.audit.record import Event, written
 
@@ -51,11 +51,15 @@ _CONTEXT = "{of}.auth_time, {of}.acr, {of}.amr, {of}.asked"
 
 
 def _with_rights(head: str, person: str) -> str:
-    """Return a statement whose every row is the one row of `head`, and beside it one of the rights of `person`.
+    """Return a statement whose every row is the one row of `head`, and beside it one of what `person` holds.
 
-    LIMIT keeps PostgreSQL from working out the head again for each right.
+    Between them stands the version of the organisation. LIMIT keeps PostgreSQL from working out the head again
+    for each row.
     """
-    return f"SELECT * FROM ({head} LIMIT 1) head LEFT JOIN ({ACCESS.format(person=person)}) held ON 1 = 1"
+    return (
+        f"SELECT head.*, (SELECT version FROM oauth_installation WHERE id = 1), held.* FROM ({head} LIMIT 1) head"
+        f" LEFT JOIN ({HELD.format(person=person)}) held ON 1 = 1"
+    )
 
 
 _BROWSER = _with_rights(
@@ -152,7 +156,9 @@ def sid_of(session_id: UUID, client: ClientFacts) -> str:
 class Presented:
     """The reads and the writes, on Django's connection of this thread; a part of `store.DatabaseStore`."""
 
-    def __init__(self) -> None:
+    def __init__(self, organisation: Organisation | None = None, version: int = -1) -> None:
+        """Remember nothing yet. In: the organisation as this request knows it, and of which version that is."""
+        self._organisation = organisation, version
         self.people: dict[UUID, PersonFacts] = {}  # whom this request met
         self.rights: dict[UUID, EffectiveAccess] = {}  # and what they hold
 
@@ -163,7 +169,7 @@ class Presented:
         if len(secret) > SECRET_LENGTH_MAX:
             return None
         digest = hashlib.sha256(secret.encode()).hexdigest()
-        found = sql.rows(_BROWSER, {"digest": digest, "now": now}, 15)
+        found = sql.rows(_BROWSER, {"digest": digest, "now": now}, 16)
         if not found:
             return None
         row = found[0]
@@ -171,7 +177,7 @@ class Presented:
         if now - seen_at > idle:
             return None
         session = self.met(row[:14])
-        self._note_rights(session, found)
+        self._note_rights(session, found, now)
         if now - seen_at > SEEN_EVERY:
             execute(
                 "UPDATE accounts_loginsession SET seen_at = %(now)s WHERE id = %(session)s AND seen_at < %(now)s",
@@ -181,14 +187,14 @@ class Presented:
 
     def presented_code(self, code: Presentation, now: datetime) -> tuple[CodeFacts, Joined] | None:
         """Read a code that can be consumed now, with its live session. Consumes nothing: `redeem_code` does."""
-        found = sql.rows(_CODE, _presentation(code, now), 22)
+        found = sql.rows(_CODE, _presentation(code, now), 23)
         if not found:
             return None
         family_id, scope, nonce, *worth = found[0][:7]
         joined = self._joined(code.client, found[0][7:22])
         if joined is None:
             return None
-        self._note_rights(joined.session, found)
+        self._note_rights(joined.session, found, now)
         context, asked = _context(worth)
         facts = CodeFacts(as_uuid(family_id), joined.session.id, tuple(scope.split()), nonce, context, asked)
         return facts, joined
@@ -197,7 +203,7 @@ class Presented:
         self, family_id: UUID, client: ClientFacts, now: datetime
     ) -> tuple[FamilyFacts, Joined | None] | None:
         """Read a family, and its session while that is live, of a person who is active."""
-        found = sql.rows(_FAMILY, {"family": family_id, "now": now}, 27)
+        found = sql.rows(_FAMILY, {"family": family_id, "now": now}, 28)
         if not found:
             return None
         client_pk, session_id, scope, seed, position, rotated, expires, revoked, *worth = found[0][:12]
@@ -218,7 +224,7 @@ class Presented:
             asked,
         )
         if joined is not None:
-            self._note_rights(joined.session, found)
+            self._note_rights(joined.session, found, now)
         return facts, joined
 
     def met(self, row: Sequence[Any]) -> SessionFacts:  # Any: a row of SESSION_AND_PERSON
@@ -234,9 +240,14 @@ class Presented:
         session = self.met(row[1:])
         return Joined(session, sid or sid_of(session.id, client), stored=sid is not None)
 
-    def _note_rights(self, session: SessionFacts, found: Sequence[sql.Row]) -> None:
-        held = [row[-ACCESS_COLUMNS:] for row in found]
-        self.rights[session.user_id] = access_in([row for row in held if row[0] is not None])
+    def _note_rights(self, session: SessionFacts, found: Sequence[sql.Row], now: datetime) -> None:
+        """Keep what a person holds, if the organisation that this request knows is the one of the same instant."""
+        organisation, version = self._organisation
+        if organisation is not None and found[0][-HELD_COLUMNS - 1] == version:
+            held = [row[-HELD_COLUMNS:] for row in found]
+            self.rights[session.user_id] = access_of(
+                [row for row in held if row[0] is not None], organisation, now
+            )
 
     # -- written ----------------------------------------------------------------------------------------------
 

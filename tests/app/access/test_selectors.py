@@ -4,12 +4,22 @@ from datetime import timedelta
 
 import pytest
 
+from iam import sql
+from iam.access import held, selectors
 from iam.access.models import Application, Assignment, Posting
 from iam.access.policy import NO_APPLICATION, Admits, OfficePolicy, SecondFactor
-from iam.access.selectors import application_policy, effective_access
+from iam.access.selectors import application_policy
 from tests.organisation import DAY, NOW, application, office, role, state, user
 
 pytestmark = pytest.mark.django_db
+
+
+def effective_access(person_id, now):
+    """Ask both ways: by one statement over everything, and by what a person holds in a remembered organisation."""
+    found = selectors.effective_access(person_id, now)
+    rows = sql.rows(held.HELD.format(person="%(person)s"), {"person": person_id, "now": now})
+    assert held.access_of(rows, held.organisation(), now) == found
+    return found
 
 
 @pytest.fixture
@@ -196,4 +206,4 @@ def test_effective_access_costs_one_statement_however_much_is_held(person, niame
         hold(person, f"role{number}", niamey)
 
     with django_assert_num_queries(1):
-        effective_access(person.pk, NOW)
+        selectors.effective_access(person.pk, NOW)
