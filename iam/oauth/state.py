@@ -134,7 +134,7 @@ class DatabaseState(Remembered):
         self._epoch = memory.tokens.epoch  # before anything is read
         super().__init__(memory.current())
         self._standings: dict[tuple[str | None, UUID, datetime], Standing] = {}
-        self._store = DatabaseStore()
+        self._store = DatabaseStore(self._memory.organisation, self._memory.version)
         self.store: Store = self._store
         self.registrar: Registrar = DatabaseRegistrar()
         self.devices: Devices = DatabaseDevices()
