@@ -189,9 +189,18 @@ class TokenFamily(models.Model):
     """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
-    session = models.ForeignKey("accounts.LoginSession", on_delete=models.CASCADE, related_name="families")
-    client = models.ForeignKey(Client, on_delete=models.CASCADE, related_name="families")
-    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="families")
+    # No constraints (docs/adr/0045): the statement that makes the row holds its session and asks for its client; each
+    # constraint would look again, and lock the row of a client that all its people share.
+    session = models.ForeignKey(
+        "accounts.LoginSession", on_delete=models.CASCADE, related_name="families", db_constraint=False
+    )
+    client = models.ForeignKey(
+        Client, on_delete=models.CASCADE, related_name="families", db_constraint=False, db_index=False
+    )
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="families", db_constraint=False,
+        db_index=False,
+    )  # fmt: skip
     scope = models.TextField()
     # What the sign-in was worth when the code was made; a refreshed ID token says the same (OIDC Core §12.2).
     auth_time = models.DateTimeField()
@@ -217,7 +226,17 @@ class TokenFamily(models.Model):
 class Grant(AbstractGrant):
     """An authorization code: `code` holds its digest. The row outlives its use, so that a replay is seen."""
 
-    session = models.ForeignKey("accounts.LoginSession", on_delete=models.CASCADE, related_name="codes")
+    # As those of a family: no constraints, and no index but for what housekeeping asks.
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="codes", db_constraint=False,
+        db_index=False,
+    )  # fmt: skip
+    application = models.ForeignKey(
+        Client, on_delete=models.CASCADE, related_name="codes", db_constraint=False, db_index=False
+    )
+    session = models.ForeignKey(
+        "accounts.LoginSession", on_delete=models.CASCADE, related_name="codes", db_constraint=False
+    )
     # The family is named when the code is made: a replay revokes it whether or not the first exchange ended.
     family_id = models.UUIDField(default=uuid.uuid4)
     used_at = models.DateTimeField(null=True)
