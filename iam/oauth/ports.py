@@ -80,11 +80,11 @@ class Presentation:
 
 @dataclass(frozen=True, slots=True)
 class Joined:
-    """A live session, and the name `sid` that a client knows it by; `stored` says whether that is written down yet."""
+    """A live session, and the name `sid` that a client knows it by; `noted` says that it and its use are written down."""
 
     session: SessionFacts
     sid: str
-    stored: bool
+    noted: bool
 
 
 @dataclass(frozen=True, slots=True)

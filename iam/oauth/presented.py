@@ -44,6 +44,8 @@ SESSION_AND_PERSON = f"""
     u.name_latin, u.name_arabic, u.email, u.language,
     (SELECT l.login FROM accounts_directorylink l WHERE l.user_id = u.id AND l.active ORDER BY l.id LIMIT 1)
 """
+# That an application is given tokens is written down so often: a session that nobody uses ends, at most so much early.
+USE_NOTED_EVERY = timedelta(seconds=10)
 # The order of `_context`.
 _CONTEXT = "{of}.auth_time, {of}.acr, {of}.amr, {of}.asked"
 
@@ -77,7 +79,7 @@ _REDEEMABLE = f"""
 """
 _CODE = _with_rights(
     f"""
-    SELECT g.family_id, g.scope, g.nonce, {_CONTEXT.format(of="g")}, sc.sid, {SESSION_AND_PERSON}
+    SELECT g.family_id, g.scope, g.nonce, {_CONTEXT.format(of="g")}, sc.sid, sc.used_at, {SESSION_AND_PERSON}
     FROM oauth_grant g
     JOIN accounts_loginsession s ON s.id = g.session_id AND s.ended_at IS NULL AND s.expires_at > %(now)s
     JOIN accounts_user u ON u.id = s.user_id AND {ACTING}
@@ -89,7 +91,7 @@ _CODE = _with_rights(
 _FAMILY = _with_rights(
     f"""
     SELECT f.client_id, f.session_id, f.scope, f.seed, f.position, f.rotated_at, f.expires_at, f.revoked_at,
-        {_CONTEXT.format(of="f")}, sc.sid, {SESSION_AND_PERSON}
+        {_CONTEXT.format(of="f")}, sc.sid, sc.used_at, {SESSION_AND_PERSON}
     FROM oauth_tokenfamily f
     LEFT JOIN accounts_loginsession s ON s.id = f.session_id AND s.ended_at IS NULL AND s.expires_at > %(now)s
     LEFT JOIN accounts_user u ON u.id = s.user_id AND {ACTING}
@@ -187,11 +189,11 @@ class Presented:
 
     def presented_code(self, code: Presentation, now: datetime) -> tuple[CodeFacts, Joined] | None:
         """Read a code that can be consumed now, with its live session. Consumes nothing: `redeem_code` does."""
-        found = sql.rows(_CODE, _presentation(code, now), 23)
+        found = sql.rows(_CODE, _presentation(code, now), 24)
         if not found:
             return None
         family_id, scope, nonce, *worth = found[0][:7]
-        joined = self._joined(code.client, found[0][7:22])
+        joined = self._joined(code.client, found[0][7:23], now)
         if joined is None:
             return None
         self._note_rights(joined.session, found, now)
@@ -203,12 +205,12 @@ class Presented:
         self, family_id: UUID, client: ClientFacts, now: datetime
     ) -> tuple[FamilyFacts, Joined | None] | None:
         """Read a family, and its session while that is live, of a person who is active."""
-        found = sql.rows(_FAMILY, {"family": family_id, "now": now}, 28)
+        found = sql.rows(_FAMILY, {"family": family_id, "now": now}, 29)
         if not found:
             return None
         client_pk, session_id, scope, seed, position, rotated, expires, revoked, *worth = found[0][:12]
         context, asked = _context(worth)
-        joined = self._joined(client, found[0][12:27]) if client_pk == client.pk else None
+        joined = self._joined(client, found[0][12:28], now) if client_pk == client.pk else None
         facts = FamilyFacts(
             family_id,
             client_pk,
@@ -233,12 +235,15 @@ class Presented:
         self.people[session.user_id] = person_facts(session, row[9:14])
         return session
 
-    def _joined(self, client: ClientFacts, row: Sequence[Any]) -> Joined | None:  # Any: sid, then as above
-        sid, session_id, _, user_id = row[:4]
+    def _joined(
+        self, client: ClientFacts, row: Sequence[Any], now: datetime
+    ) -> Joined | None:  # Any: sid, when it was used last, then as above
+        sid, used_at, session_id, _, user_id = row[:5]
         if session_id is None or user_id is None:
             return None
-        session = self.met(row[1:])
-        return Joined(session, sid or sid_of(session.id, client), stored=sid is not None)
+        session = self.met(row[2:])
+        noted = used_at is not None and now - as_time(used_at) < USE_NOTED_EVERY
+        return Joined(session, sid or sid_of(session.id, client), noted)
 
     def _note_rights(self, session: SessionFacts, found: Sequence[sql.Row], now: datetime) -> None:
         """Keep what a person holds, if the organisation that this request knows is the one of the same instant."""
@@ -323,7 +328,7 @@ def _write(
     decisive: str, following: list[str], values: dict[str, Any], event: object, joined: Joined | None = None
 ) -> bool:  # Any: what columns hold
     made = written(cast("Event", event))
-    if joined is not None and not joined.stored:
+    if joined is not None and not joined.noted:
         values["sid"] = joined.sid
         following = [*following, _JOIN]
     text = decisive.format(hold=hold(), hold_family=for_share("f"))

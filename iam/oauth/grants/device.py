@@ -32,7 +32,7 @@ def exchange(
         raise _unanswered(state, client, digest, now) or _refusal(request, state, client, digest, now)
     draft, family = first_tokens(
         request, state, client, facts,
-        lambda session: Joined(session, state.store.sid(session.id, client, now), stored=True),
+        lambda session: Joined(session, state.store.sid(session.id, client, now), noted=True),
         state.store.hold_session(facts.session_id, now), form, sender, now, grant="device_code",
     )  # fmt: skip
     written = (

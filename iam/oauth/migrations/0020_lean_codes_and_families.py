@@ -32,7 +32,7 @@ class Migration(migrations.Migration):
 
     dependencies = [
         ('accounts', '0005_end_as_the_directory_says'),
-        ('oauth', '0017_pushed_requests_stand_alone'),
+        ('oauth', '0019_session_use'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
