@@ -32,6 +32,7 @@ SCHEMA_VERSION = 1
 _UNSAFE = re.compile(
     "[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028\u2029\u202a-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
 )
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 _SECRET_NAMES = re.compile(r"password|secret|code|token|cookie|credential|private", re.IGNORECASE)
 
 
@@ -157,7 +158,7 @@ def record_all(events: Iterable[Event]) -> None:
 
 def canonical(value: Mapping[str, Any]) -> bytes:  # Any: JSON
     """Return the one way to write a value: names sorted, no spaces, UTF-8. Spec: RFC 8785 (for what we store)."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    return _CANONICAL.encode(value).encode()
 
 
 def commit(salt: bytes, details: Mapping[str, str]) -> str:

@@ -12,8 +12,11 @@ import json
 from base64 import urlsafe_b64encode
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Any, cast
 from uuid import UUID
+
+from django.db import connections
 
 from iam import sql
 from iam.access.held import HELD, HELD_COLUMNS, Organisation, access_of
@@ -331,8 +334,16 @@ def _write(
     if joined is not None and not joined.noted:
         values["sid"] = joined.sid
         following = [*following, _JOIN]
-    text = decisive.format(hold=hold(), hold_family=for_share("f"))
-    return sql.write(text, [*following, *made.following], {**values, **made.values})
+    return sql.write(
+        _locking(decisive, connections["default"].vendor),
+        [*following, *made.following],
+        {**values, **made.values},
+    )
+
+
+@cache
+def _locking(decisive: str, _vendor: str) -> str:
+    return decisive.format(hold=hold(), hold_family=for_share("f"))
 
 
 def _presentation(code: Presentation, now: datetime) -> dict[str, Any]:  # Any: as above
