@@ -56,8 +56,11 @@ def test_code_is_not_made_for_what_the_session_was_a_moment_ago(moved: str, worl
     context = Context("aal2", ("pwd",), now)
 
     def insert(facts: SessionFacts, digest: str) -> bool:
+        event = known().event(
+            "person:code:issue", "success", actor=f"person:{facts.sub}", now=now, request_id="", source=""
+        )
         return known().store.insert_code(
-            digest, client, facts, request, context, uuid4(), now + timedelta(minutes=1), now
+            digest, client, facts, request, context, uuid4(), now + timedelta(minutes=1), event, now
         )
 
     assert insert(session, "a" * 64)
