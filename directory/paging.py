@@ -42,8 +42,10 @@ class PagedReading:
         self,
         ask: Callable[[bytes], Iterator[ber.Message]],
         build: Callable[[RawEntry], Change | None],
+        *,
+        may_be_empty: bool = False,
     ) -> None:
-        self._ask, self._build = ask, build
+        self._ask, self._build, self._may_be_empty = ask, build, may_be_empty
         self._is_whole = False
 
     def __iter__(self) -> Iterator[Change]:
@@ -73,7 +75,7 @@ class PagedReading:
                 break
         else:
             raise DirectoryError(UnavailableReason.NONSENSE, "the pages do not end")
-        if not count:
+        if not count and not self._may_be_empty:
             raise DirectoryError(UnavailableReason.NONSENSE, "the directory shows no entry at all")
         self._is_whole = True
 

@@ -2,6 +2,7 @@
 
 from typing import assert_never
 
+from directory.active_directory import ActiveDirectoryReader
 from directory.changes import Reader
 from directory.config import Flavour, Source
 from directory.ds389 import DS389
@@ -12,7 +13,7 @@ from directory.servers import Gateway
 def open_reader(source: Source, gateway: Gateway | None = None) -> Reader:
     """Return the reader of a directory; connects at the first question.
 
-    Raises ValueError when the source cannot be followed, NotImplementedError for a product not built yet.
+    Raises ValueError when the source cannot be followed.
     """
     match source.flavour:
         case Flavour.OPENLDAP:
@@ -20,6 +21,6 @@ def open_reader(source: Source, gateway: Gateway | None = None) -> Reader:
         case Flavour.DS389:
             return SyncReader(source, gateway, DS389)
         case Flavour.ACTIVE_DIRECTORY:
-            raise NotImplementedError(f"Directory {source.name}: {source.flavour} cannot be followed yet.")
+            return ActiveDirectoryReader(source, gateway)
         case _:
             assert_never(source.flavour)

@@ -25,6 +25,8 @@ OF_FLAVOUR: Mapping[Flavour, Mapping[str, Any]] = {  # Any: what TOML holds
         "user_filter": "(&(objectCategory=person)(objectClass=user)(sAMAccountName={login}))",
         "group_filter": "(objectClass=group)",
         "attributes": {"login": ["sAMAccountName", "userPrincipalName"]},
+        # The primary group is in no `member`: a rule for it looks at its number.
+        "rule_attributes": ["employeeType", "department", "primaryGroupID"],
     },
 }
 

@@ -47,6 +47,7 @@ KEPT_LIFE_SECONDS = 600.0  # a changed certificate or authority is noticed withi
 SUCCESS = 0
 TIME_LIMIT = 3
 SIZE_LIMIT = 4
+NO_SUCH_ENTRY = 32
 # busy, unavailable, other: this server cannot, another one may
 PASSING = frozenset({51, 52, 80})
 
@@ -276,6 +277,40 @@ class Wire:
         self._ldap.response = self._ldap.request = None
         if code in PASSING:
             raise DirectoryError(UnavailableReason.REFUSED, f"the root entry ended with result {code}")
+
+    def read(
+        self, dn: str, attributes: tuple[str, ...], budget: Budget, controls: Sequence[Control] = ()
+    ) -> RawEntry | None:
+        """Read one entry by its name, the root entry by ""; None when it is not there, or hidden. Raises DirectoryError."""
+        self._begin(budget)
+        with self._faults():
+            self._ldap.search(
+                dn,
+                "(objectClass=*)",
+                ldap3.BASE,
+                dereference_aliases=ldap3.DEREF_NEVER,
+                attributes=list(attributes),
+                time_limit=ceil(budget.left()),
+                controls=[(control.name, control.is_critical, control.value) for control in controls] or None,
+            )
+            code = self._result("searchResDone")
+            found = [item for item in self._ldap.response or () if item["type"] == "searchResEntry"]
+        self._ldap.response = self._ldap.request = None
+        if code == NO_SUCH_ENTRY or (code == SUCCESS and not found):
+            return None
+        if code != SUCCESS:
+            raise DirectoryError(
+                UnavailableReason.REFUSED,
+                f"reading an entry ended with result {code}",
+                may_try_next=code in PASSING,
+            )
+        return RawEntry(
+            bytes(found[0]["raw_dn"]),
+            {
+                name.lower(): tuple(map(bytes, values or ()))
+                for name, values in found[0]["raw_attributes"].items()
+            },
+        )
 
     def stream(
         self,
