@@ -71,7 +71,7 @@ def sign_in(session: OAuth2Session, metadata: dict[str, Any], person: Person) ->
 
 
 @pytest.mark.parametrize(
-    ("method", "who"), [("client_secret_basic", "crowd34"), ("client_secret_post", "crowd35")]
+    ("method", "who"), [("client_secret_basic", "caller15"), ("client_secret_post", "caller16")]
 )
 def test_code_userinfo_refresh_introspection_and_revocation(
     provider: Provider, register: Register, metadata: dict[str, Any], method: str, who: str
@@ -103,7 +103,7 @@ def test_code_userinfo_refresh_introspection_and_revocation(
 )  # RFC 9864 gives it another name; clients do not know it yet
 @pytest.mark.parametrize(
     ("algorithm", "who"),  # each person once: a code of their phone counts once
-    [("ES256", "crowd30"), ("RS256", "crowd31"), ("PS256", "crowd32"), ("EdDSA", "crowd33")],
+    [("ES256", "caller11"), ("RS256", "caller12"), ("PS256", "caller13"), ("EdDSA", "caller14")],
 )
 def test_private_key_jwt_and_an_id_token_of_each_algorithm(
     provider: Provider, register: Register, metadata: dict[str, Any], algorithm: str, who: str
@@ -163,7 +163,7 @@ def test_device_grant(provider: Provider, register: Register, metadata: dict[str
 
     with pytest.raises(OAuthError, match="authorization_pending"):
         ask()
-    provider.person("crowd40").let_in(begun["verification_uri"], begun["user_code"])
+    provider.person("caller05").let_in(begun["verification_uri"], begun["user_code"])
     time.sleep(begun["interval"])
     token = ask()
 
@@ -190,7 +190,7 @@ def test_request_that_was_pushed(provider: Provider, register: Register, metadat
     assert pushed.status_code == 201, pushed.text
 
     query = urlencode({"client_id": client_id, "request_uri": pushed.json()["request_uri"]})
-    answer = provider.person("crowd29").sign_in(f"{metadata['authorization_endpoint']}?{query}")
+    answer = provider.person("caller06").sign_in(f"{metadata['authorization_endpoint']}?{query}")
     assert answer["state"] == state
     token = session.fetch_token(metadata["token_endpoint"], code=answer["code"], code_verifier=verifier)
 

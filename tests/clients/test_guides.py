@@ -79,7 +79,7 @@ def test_program_of_the_guide_signs_a_person_in_and_out(
         (tmp_path / "desk.mjs").write_text(program)
         (tmp_path / "node_modules").symlink_to(NODE / "node_modules")
         words = [str(NODE / "bin" / "node"), "desk.mjs"]
-    person = provider.person("crowd29" if language == "js" else "crowd40")
+    person = provider.person("plain30" if language == "js" else "plain29")
 
     with (tmp_path / "log").open("wb") as log, subprocess.Popen(words, cwd=tmp_path, env=environment, stdout=log, stderr=log) as process:  # fmt: skip
         try:

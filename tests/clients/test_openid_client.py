@@ -104,7 +104,7 @@ WEB = {
 def test_code_userinfo_refresh_introspection_and_revocation(
     provider: Provider, flow: Callable[..., Flow]
 ) -> None:
-    done = flow("standard", WEB).result(provider.person("crowd25"))
+    done = flow("standard", WEB).result(provider.person("caller07"))
 
     assert done["sub"] == done["userinfo"]
     assert (done["type"], done["rotated"], done["active"]) == ("bearer", True, True)
@@ -129,7 +129,7 @@ def test_high_profile_with_par_signed_requests_jarm_dpop_nonces_and_private_key_
         "require_signed_request_object": True,
     }  # fmt: skip
 
-    done = flow("high", metadata, key={**secret, "kid": "node-1"}).result(provider.person("crowd26"))
+    done = flow("high", metadata, key={**secret, "kid": "node-1"}).result(provider.person("caller08"))
 
     assert done["sub"] == done["userinfo"]
     assert (done["type"], done["bound"]) == ("dpop", True)
@@ -142,7 +142,7 @@ def test_client_credentials(provider: Provider, flow: Callable[..., Flow]) -> No
         "token_endpoint_auth_method": "client_secret_post",
     }  # fmt: skip
 
-    done = flow("machine", metadata).result(provider.person("crowd25"))
+    done = flow("machine", metadata).result(provider.person("caller07"))
 
     assert done == {"type": "bearer", "scope": "demo.read", "refused": "invalid_scope"}
 
@@ -152,7 +152,7 @@ def test_device_grant(provider: Provider, flow: Callable[..., Flow]) -> None:
         "token_endpoint_auth_method": "none", "grant_types": [DEVICE_CODE, "refresh_token"], "scope": "openid profile",
     }  # fmt: skip
 
-    done = flow("device", metadata).result(provider.person("crowd27"))
+    done = flow("device", metadata).result(provider.person("caller09"))
 
     assert done["sub"]
     assert done["type"] == "bearer"
@@ -165,7 +165,7 @@ def test_rp_initiated_and_back_channel_logout(provider: Provider, flow: Callable
         "backchannel_logout_session_required": True,
     }  # fmt: skip
 
-    done = flow("logout", metadata, port=port, bye=BYE).result(provider.person("crowd28"))
+    done = flow("logout", metadata, port=port, bye=BYE).result(provider.person("caller10"))
 
     assert (done["typ"], done["sid"], done["sub"], done["nonce"]) == ("logout+jwt", True, True, False)
     assert done["event"] == ["http://schemas.openid.net/event/backchannel-logout"]

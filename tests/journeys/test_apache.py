@@ -68,7 +68,7 @@ def test_tokens_are_renewed_and_userinfo_is_read_anew(
     service: Service, intranet: Apache, context: BrowserContext
 ) -> None:
     page = context.new_page()
-    open_staff(page, intranet, service, "crowd36")
+    open_staff(page, intranet, service, "caller01")
     first = page.request.get(f"{intranet.url}/oidc?info=json").json()
     time.sleep(1.1)
 
@@ -90,7 +90,7 @@ def test_signing_out_there_signs_out_here(
     page = context.new_page()
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
-    open_staff(page, intranet, service, "crowd37")
+    open_staff(page, intranet, service, "caller02")
 
     page.locator("#sign-out").click()
 
@@ -112,7 +112,7 @@ def test_answer_can_come_by_form(service: Service, intranet: Apache, context: Br
     page.on("request", lambda request: asked.append((request.method, request.url)))
 
     with apache.running(service.issuer, port, "OIDCResponseMode form_post", "intranet-form") as server:
-        open_staff(page, server, service, "crowd39")
+        open_staff(page, server, service, "caller04")
 
         assert ("POST", f"{server.url}/oidc") in asked
         assert [url for _, url in asked if url.startswith(server.url) and "code=" in url] == []
@@ -122,9 +122,9 @@ def test_session_that_ends_here_ends_there_within_seconds(
     service: Service, intranet: Apache, context: BrowserContext
 ) -> None:
     page = context.new_page()
-    open_staff(page, intranet, service, "crowd38")
+    open_staff(page, intranet, service, "caller03")
 
-    service.python(END_SESSIONS.format("crowd38"))
+    service.python(END_SESSIONS.format("caller03"))
 
     deadline = time.monotonic() + 10
     while page.locator("#office").count() and time.monotonic() < deadline:

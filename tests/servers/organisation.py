@@ -46,8 +46,9 @@ PEOPLE = (
         TestPerson(f"fresh{n:02}", f"Fresh {n}", f"جديد {n}", "TEST", "en", totp=False, must_change=True)
         for n in range(1, 13)
     ),
-    *(TestPerson(f"forget{n:02}", f"Forget {n}", f"ناسٍ {n}", "GVA", "en") for n in range(1, 9)),
+    *(TestPerson(f"forget{n:02}", f"Forget {n}", f"ناسٍ {n}", "GVA", "en") for n in range(1, 17)),
     *(TestPerson(f"desk{n:02}", f"Desk {n}", f"مكتب {n}", "GVA", "en") for n in range(1, 31)),
+    *(TestPerson(f"caller{n:02}", f"Caller {n}", f"متصل {n}", "GVA", "en") for n in range(1, 17)),
     *(TestPerson(f"plain{n:02}", f"Plain {n}", f"بسيط {n}", "TEST", "en", totp=False) for n in range(1, 31)),
     *(
         TestPerson(f"screen{n:02}", f"Screen {n}", f"شاشة {n}", "TEST", "en", totp=False)
