@@ -20,9 +20,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deploy.demo import slapd, testca
-from directory import ber, kinds, service
+from directory import ber, kinds
+from directory.budget import Budget
 from directory.config import Source
 from directory.openldap import SyncReader
+from directory.servers import Gateway
 from tests.bench import population
 from tests.bench.processes import ProcessTree
 
@@ -168,15 +170,14 @@ def polling(place: Place) -> list[Row]:
 
 def binding(place: Place) -> list[Row]:
     """Try right passwords, beside a raw TLS socket that sends the same bytes."""
-    directory = service.Directory([place.source])
-    gateway = directory._gateways["hq"]
+    gateway = Gateway(place.source)
     numbers = iter(range(10**9))
 
     def dn() -> str:
         return population.person_dn(next(numbers) % place.people, place.people)
 
     def kept() -> None:
-        assert gateway.judge(dn(), population.PASSWORD, service.Budget.start(3))
+        assert gateway.judge(dn(), population.PASSWORD, Budget.start(3)).refusal is None
 
     def new() -> None:
         gateway.close()
@@ -189,7 +190,7 @@ def binding(place: Place) -> list[Row]:
             raw_kept = _median(lambda: _raw_bind_on(connection, dn()), 300)
         ours_kept = _median(kept, 300)
     finally:
-        directory.close()
+        gateway.close()
     return [
         Row("raw bind, new TLS connection", raw_new),
         Row("sign-in bind, new TLS connection", ours_new, ours_new / raw_new, "10 ms"),
