@@ -30,7 +30,7 @@ bootstrap = _load()
         pytest.param("run", {"slapd", "ldap-utils"}, True, False, ["tcc"], id="run-no-compiler"),
         pytest.param("check", set(), True, False, [], id="check-needs-no-package"),
         pytest.param("check", set(), False, True, ["python3-venv"], id="check-no-venv"),
-        pytest.param("test", {"slapd", "ldap-utils", "chromium", "fonts-noto-core", "softhsm2", "nodejs", "npm", "apache2-bin", "389-ds-base", "nginx"}, True, False, ["postgresql", "libapache2-mod-auth-openidc"], id="test"),
+        pytest.param("test", {"slapd", "ldap-utils", "chromium", "fonts-noto-core", "softhsm2", "nodejs", "npm", "apache2-bin", "389-ds-base", "nginx", "samba-ad-dc", "samba-ad-provision"}, True, False, ["postgresql", "libapache2-mod-auth-openidc"], id="test"),
     ],
 )  # fmt: skip
 def test_missing_packages_names_what_lacks(target, present, has_venv, has_compiler, expected):
