@@ -519,6 +519,8 @@ class _Batch:
             if one.kind is Kind.PERSON:
                 try:
                     person = teller.build(parent, rdn, mapping.read(one.attributes.decode("utf-8")))
+                    if len(placed) <= EVENTS_AT_ONCE:
+                        teller.remember(one.entry_id, person)
                 except DirectoryError as error:
                     logger.warning("directory %s: entry %s: %s", self._name, one.entry_id, error.hint)
                     if one.entry_id in known:
@@ -686,6 +688,11 @@ class _Teller:
         self._source = engine.source
         self._tree = tree
         self._groups: dict[int, Group] = {}
+        self._built: dict[str, Person] = {}
+
+    def remember(self, entry_id: str, person: Person) -> None:
+        """Keep a person who was built just now from what is written just now."""
+        self._built[entry_id] = person
 
     def build(self, parent: int | None, rdn: str, attributes: Mapping[str, tuple[bytes, ...]]) -> Person:
         """Return a person without groups."""
@@ -701,7 +708,9 @@ class _Teller:
         found: dict[str, Person] = {}
         for row in rows:
             try:
-                person = self.build(row.parent, row.rdn, mapping.read(row.attributes))
+                person = self._built.get(row.entry_id) or self.build(
+                    row.parent, row.rdn, mapping.read(row.attributes)
+                )
             except DirectoryError:
                 continue
             pks = above_of[row.pk].union(*(further[group] for group in above_of[row.pk]))

@@ -5,6 +5,7 @@ import unicodedata
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import assert_never
 
 from directory.config import EntryIdForm, Source
@@ -142,6 +143,7 @@ def wanted_group_attributes(source: Source) -> tuple[str, ...]:
 
 # -- names of entries ------------------------------------------------------------------------------------
 
+_ODD_IN_DN = re.compile(r"[\\\"+;]")
 _HEX_PAIR = re.compile(r"[0-9a-fA-F]{2}")
 
 
@@ -339,9 +341,19 @@ def _dn(entry: RawEntry) -> str:
 
 def _ou_path(dn: str) -> tuple[str, ...]:
     try:
+        own, comma, parent = dn.partition(",")
+        if comma and not _ODD_IN_DN.search(own):
+            # Thousands stand below one unit: the name of that is read once.
+            kind = own.partition("=")[0].strip().lower()
+            return _units_of(parent) if kind and kind not in OU_TYPES and "=" in own else ou_path(dn)
         return ou_path(dn)
     except ValueError:
         raise _nonsense("the name of an entry cannot be read") from None
+
+
+@lru_cache(maxsize=4096)
+def _units_of(parent: str) -> tuple[str, ...]:
+    return ou_path(parent)
 
 
 def _texts(entry: RawEntry, names: Iterable[str], length_max: int = TEXT_MAX) -> list[str]:
@@ -366,6 +378,8 @@ def _first(entry: RawEntry, names: Iterable[str]) -> str:
 
 def _clean(text: str, length_max: int = TEXT_MAX) -> str:
     """Compose, drop control and direction marks, squeeze spaces, cut."""
+    if text.isascii() and text.isprintable():  # most of them; composed already, and without any mark
+        return " ".join(text.split())[:length_max]
     kept = (
         character
         for character in unicodedata.normalize("NFC", text)

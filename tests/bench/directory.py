@@ -25,7 +25,7 @@ from directory.budget import Budget
 from directory.config import Source
 from directory.openldap import SyncReader
 from directory.servers import Gateway
-from tests.bench import population
+from tests.bench import bridge, population
 from tests.bench.processes import ProcessTree
 
 ADMIN, ADMIN_PASSWORD = f"cn=admin,{population.BASE}", "admin-of-the-bench"
@@ -225,12 +225,62 @@ def _raw_bind_on(connection: ssl.SSLSocket, dn: str) -> None:
     assert ber.read_result(message.body).code == 0
 
 
+# -- into a database -------------------------------------------------------------------------------------------------
+
+
+def bridging(place: Place) -> list[Row]:
+    """Apply the directory to PostgreSQL: everything, everything again, ten changes, nothing."""
+    _ldapsearch(place)
+    tool = _median(lambda: _ldapsearch(place), 3)
+    with bridge.bridge(place.source, place.server, place.people) as made:
+        first = made.ask("whole", is_first=True, with_effects=False)
+    with bridge.bridge(place.source, place.server, place.people) as made:
+        real = made.ask("whole", is_first=True, with_effects=True)
+        again = made.ask("whole", is_first=False, with_effects=True)
+        made.ask("poll", times=1)
+        changes = []
+        for round_ in range(5):
+            made.apply(bridge.ten_changes(place.people, round_))
+            # The first in a process loads and prepares what every later one has.
+            changes.append(made.ask("poll", times=1, warm=True)["first"])
+        nothing = made.ask("poll", times=50)["seconds"]
+    return [
+        Row(
+            "first synchronisation, rows committed",
+            first["seconds"],
+            first["seconds"] / tool,
+            "10 x ldapsearch",
+        ),
+        Row(f"  its memory: {first['peak'] / 1e6:.0f} MB", 0.0, at_most="350 MB"),
+        Row("the same with accounts, rights, audit", real["seconds"], real["seconds"] / tool),
+        Row(f"  its memory: {real['peak'] / 1e6:.0f} MB", 0.0, at_most="350 MB"),
+        Row("whole comparison, nothing changed", again["seconds"], again["seconds"] / tool, "3 x ldapsearch"),
+        Row("ten changes, stream to commit", statistics.median(changes), at_most="50 ms, 2 x that at 1,000"),
+        Row("nothing changed, stream to commit", nothing, at_most="5 ms"),
+    ]
+
+
+def leaving(place: Place) -> list[Row]:
+    """Disable people while the listener follows."""
+    with bridge.bridge(place.source, place.server, place.people) as made:
+        made.ask("whole", is_first=True, with_effects=True)
+        times = bridge.leave(made, min(bridge.LEAVERS, max(4, place.people // 60)))
+    return [
+        Row(
+            f"disabled to account closed, p50 of {len(times)}", bridge.quantile(times, 0.5), at_most="500 ms"
+        ),
+        Row("disabled to account closed, p99", bridge.quantile(times, 0.99), at_most="2 s"),
+    ]
+
+
 # -- the table -------------------------------------------------------------------------------------------------------
 
 MEASURES: dict[str, Callable[[Place], list[Row]]] = {
     "reading": reading,
     "polling": polling,
     "binding": binding,
+    "bridging": bridging,
+    "leaving": leaving,
 }
 
 
