@@ -658,7 +658,7 @@ def _is_as_it_was(before: Known | None, one: Read, parent: int | None, rdn: str)
         before is not None
         and (before.digest, before.kind, before.parent, before.rdn) == (one.digest, one.kind, parent, rdn)
         and not before.is_gone
-        and before.held is None
+        and before.held is not Wait.LEAVE  # whoever waits for that, and is there, waits no longer
     )
 
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from directory import store
 from directory.changes import Change, Completeness, Ending, Gone, Kind, Reading, Seen
 from directory.mapping import Mapped
-from directory.plan import Known
+from directory.plan import Known, Wait
 
 # Up to so many changes are compared by asking for their rows; beyond it all rows are read once.
 FEW = 1000
@@ -116,7 +116,7 @@ def _compare(gathered: Gathered, mapped: Mapped, was: "_StoredNames", change: Ch
         and known.digest == digest
         and known.kind is kind
         and not known.is_gone
-        and known.held is None
+        and known.held is not Wait.LEAVE
         and was.dn(known) == raw.dn
     ):
         gathered.gone.pop(entry_id, None)

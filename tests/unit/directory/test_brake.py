@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from directory.brake import DEFAULT_BRAKE, GROUPS, WHOLE, Brake, Pressure, Removal, decide_brake
+from directory.sources import read_sources
 
 
 def said(*ids: str, office: str = "") -> list[Removal]:
@@ -127,3 +128,18 @@ def test_no_sequence_of_batches_within_a_window_takes_more_than_the_limits(peopl
                 if people.get(office, 0) >= 20:
                     there = [one for one in some if one.office == office]
                     assert len(there) <= DEFAULT_BRAKE.limit(people[office], is_inferred=is_inferred)
+
+
+@pytest.mark.parametrize(
+    ("written", "fails"), [("floor = 2", False), ("floor = 9", True), ("explicit_share = 0.5", True)]
+)
+def test_file_of_directories_tightens_and_never_loosens(written, fails):
+    text = (
+        '[[directory]]\nname = "hq"\nurls = ["ldaps://h"]\nbind_dn = "cn=s"\nbind_password_file = "f"\nbase_dn = "dc=x"\n'
+        f"brake = {{ {written} }}\n"
+    )
+    if fails:
+        with pytest.raises(ValueError, match="tightened"):
+            read_sources(text, lambda _: "secret")
+    else:
+        assert read_sources(text, lambda _: "secret")[0].brake.floor == 2
