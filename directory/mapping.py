@@ -7,7 +7,8 @@ same digest, and nothing happens.
 import base64
 import json
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
+from enum import StrEnum
 from hashlib import blake2b
 
 from directory.changes import Kind
@@ -38,7 +39,7 @@ class Mapped:
         self.member = source.member_attribute.lower()
         self._wanted = {Kind.PERSON: person, Kind.GROUP: group, Kind.UNIT: frozenset[str]()}
         rules = [
-            getattr(source, one.name)
+            _stable(getattr(source, one.name))
             for one in fields(source)
             if one.name.endswith("_rules") or one.name in _MEANING
         ]
@@ -91,6 +92,17 @@ def read(text: str) -> Mapping[str, tuple[bytes, ...]]:
         name: tuple(value.encode("utf-8") if isinstance(value, str) else base64.b64decode(value["b"]) for value in values)
         for name, values in json.loads(text).items()
     }  # fmt: skip
+
+
+def _stable(value: object) -> object:
+    """Return a value whose representation is the same in every process; that of a set is not."""
+    if is_dataclass(value):
+        return [(one.name, _stable(getattr(value, one.name))) for one in fields(value)]
+    if isinstance(value, frozenset | set):
+        return sorted(map(repr, value))
+    if isinstance(value, tuple | list):
+        return [_stable(one) for one in value]
+    return str(value) if isinstance(value, StrEnum) else value
 
 
 def _text(value: bytes) -> str | dict[str, str]:

@@ -75,11 +75,11 @@ def logins() -> list[str]:
     return [one.dn for name in names for one in service.describe(source, DirectoryEffects(), name)]
 
 
-def compare() -> dict[str, int]:
+def compare() -> list[str]:
     """Return what a whole comparison finds that the stream did not bring."""
     [source] = settings.DIRECTORY_SOURCES
     planned = service.run(source, DirectoryEffects(), is_whole=True, is_rehearsal=True)
-    return {"entries": len(planned.plan.rows), "links": planned.links}
+    return [*(f"{row.kind} {row.name} {row.rdn}" for row in planned.plan.rows), *["a link"] * planned.links]
 
 
 DO = {

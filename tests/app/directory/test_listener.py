@@ -127,7 +127,7 @@ def test_killed_at_any_moment_it_resumes_without_loss_or_repetition(own, track):
     assert 1 <= closed <= 3
     status(own, "fatima", "active")
     assert track.command("apply").returncode == 0
-    assert track.ask("compare") == {"entries": 0, "links": 0}
+    assert track.ask("compare") == []
 
 
 def test_two_listeners_one_leads_and_the_other_takes_over(own, track):
@@ -153,7 +153,7 @@ def test_cookie_that_was_lost_or_is_wrong_costs_nobody_anything(own, track, cook
 
     assert done.returncode == 0, done.stderr
     assert track.ask("people") == before
-    assert track.ask("compare") == {"entries": 0, "links": 0}
+    assert track.ask("compare") == []
 
 
 def test_session_log_lost_by_a_restart_costs_nobody_anything(own, track):
