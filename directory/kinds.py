@@ -21,7 +21,7 @@ def build_whole_filter(source: Source) -> str:
 
 
 def wanted_attributes(source: Source) -> tuple[str, ...]:
-    """Name what must be asked for. Never memberOf: servers change it without telling (DIRECTORY.md §2.3)."""
+    """Name what must be asked for. Never memberOf: servers change it without telling (docs/directories.md)."""
     return tuple(
         sorted(
             {

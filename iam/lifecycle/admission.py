@@ -27,7 +27,7 @@ from .people import DIRECTORY_REASONS, close_accounts
 from .rights import right_event
 from .rules import Rules
 
-# What a directory owns of an account; everything else is ours (docs/directory.md has the table).
+# What a directory owns of an account; everything else is ours (docs/directories.md has the table).
 DESCRIBED = ("name_latin", "name_arabic", "email", "telephone", "title_ar", "title_fr", "title_en")
 
 

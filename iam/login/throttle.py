@@ -28,7 +28,7 @@ from iam.audit.tags import Action
 
 from .models import ThrottleCounter
 
-# SECURITY.md: five tries, then a delay that grows. The fifth failure begins the first delay.
+# Five tries, then a delay that grows. The fifth failure begins the first delay.
 FREE_FAILURES = 5
 DELAYS = tuple(timedelta(seconds=seconds) for seconds in (30, 60, 120, 240, 480, 900))
 STOP_AT = 100  # NIST SP 800-63B-4 §3.2.2: no more than 100 consecutive failures

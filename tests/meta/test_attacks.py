@@ -1,6 +1,6 @@
 """Every attack of the provider has a test named by its number, and nobody takes the last one out unseen.
 
-The numbers are those of the security rules (SECURITY.md): redirects and authorization A01 to A10, tokens A11 to A21,
+The numbers are those of the security rules: redirects and authorization A01 to A10, tokens A11 to A21,
 people who left A22 and A24, browser A45 to A49, machines and devices A57, calls to others A62, sheer size A65.
 """
 

@@ -1,4 +1,4 @@
-"""Attacks on the engine that need a thought rather than a random request (SECURITY.md A02 to A24)."""
+"""Attacks on the engine that need a thought rather than a random request (A02 to A24)."""
 
 import base64
 import json
