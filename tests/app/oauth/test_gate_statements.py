@@ -22,7 +22,7 @@ from iam.oauth.protocol.errors import OAuthError
 from iam.oauth.protocol.messages import ClientFacts, SessionFacts
 from iam.oauth.protocol.parameters import Parameters
 
-from .conftest import NAMES, SECRET, World, answer_of, claims_of
+from .conftest import CLIENTS, NAMES, SECRET, World, answer_of, claims_of
 from .test_token_exchange import ASKED, GATEWAY, LEDGER, WEB
 
 pytestmark = pytest.mark.django_db
@@ -235,3 +235,18 @@ def test_a13_what_an_access_token_says_under_another_type_is_nothing(typ: str, w
 
     assert world.introspect(other) == {"active": False}
     assert world.userinfo(other).status == 401
+
+
+@pytest.mark.parametrize("scope", ["openid", "profile", "email", "roles", "openid demo.read"])
+def test_a57_machine_gains_nothing_of_a_person_though_its_client_may_ask_people(
+    scope: str, world: World
+) -> None:
+    """A client of both grants has the scopes of a person among its own; without a person they mean nothing."""
+    web = next(client for client in CLIENTS if client["client_id"] == "web")
+    grants = [*web["grant_types"], "client_credentials"]
+    apply_all([{**web, "grant_types": grants}], world.now, "system:test")
+
+    refused = world.post("/token", grant_type="client_credentials", scope=scope)
+
+    assert (refused.status, json.loads(refused.body)["error"]) == (400, "invalid_scope")
+    assert world.post("/token", grant_type="client_credentials", scope="demo.read").status == 200
