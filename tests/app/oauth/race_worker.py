@@ -481,6 +481,8 @@ def _end(user: User, session: LoginSession) -> str:
     now = datetime.now(UTC)
     if ORDER["how"] == "person":
         lifecycle.deactivate(user, reason="left", actor="system:test", now=now)
+    elif ORDER["how"] == "lock":
+        lifecycle.lock(user, now + timedelta(hours=1), reason="stolen", actor="system:test", now=now)
     else:
         end_session(session.pk, reason="signed_out", now=now)
     return "ended"

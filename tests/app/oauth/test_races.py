@@ -241,7 +241,7 @@ def test_first_sign_in_fifty_times_at_once_is_one_account(track: Track) -> None:
     assert (held["accounts"], held["people"], held["created"]) == (1, 1, 1)
 
 
-@pytest.mark.parametrize("how", ["person", "session"])
+@pytest.mark.parametrize("how", ["person", "lock", "session"])
 def test_f17_nothing_is_issued_after_the_end_of_person_or_session(how: str, track: Track) -> None:
     result = track.ask("retire", how=how, rounds=ROUNDS)
 
