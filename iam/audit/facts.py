@@ -1,7 +1,7 @@
 """Where a request came from, as far as the audit wants to know: from its environment, whichever door it came through."""
 
 import ipaddress
-import uuid
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -11,6 +11,7 @@ from django.conf import settings
 from django.http import HttpRequest
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 # No honest chain of proxies is longer; a header beyond this is an attack on whoever parses it (A41).
 FORWARDED_LENGTH_MAX = 2048
@@ -45,12 +46,22 @@ def facts_from(environment: Mapping[str, Any]) -> RequestFacts:  # Any: a WSGI e
     if isinstance(handed_on, RequestFacts):
         return handed_on
     return RequestFacts(
-        request_id=str(uuid.uuid4()),
+        request_id=new_request_id(),
         address=source_address(
             environment.get("REMOTE_ADDR", ""), environment.get("HTTP_X_FORWARDED_FOR", "")
         ),
         user_agent=environment.get("HTTP_USER_AGENT", "")[:200],
     )
+
+
+def new_request_id() -> str:
+    """Return a random UUID as text; `str(uuid.uuid4())` says the same in four times the time. Spec: RFC 9562 §5.4."""
+    digits = os.urandom(16).hex()
+    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{_VARIANT[digits[16]]}{digits[17:20]}-{digits[20:]}"
+
+
+# The two highest bits of the seventeenth digit are 10.
+_VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
 
 
 def source_address(remote: str, forwarded: str) -> str:
@@ -60,10 +71,23 @@ def source_address(remote: str, forwarded: str) -> str:
     anything in it that is no address is not believed at all: the proxy itself is then the source, so that
     garbage shares one throttle instead of escaping all of them.
     """
+    if not forwarded:
+        return _plain(remote)
+    return _source(remote, forwarded, tuple(settings.IAM_TRUSTED_PROXIES))
+
+
+@lru_cache(maxsize=4096)
+def _plain(remote: str) -> str:
+    peer = _parsed(remote)
+    return "" if peer is None else str(peer)
+
+
+@lru_cache(maxsize=1024)
+def _source(remote: str, forwarded: str, proxies: tuple[Network, ...]) -> str:
     peer = _parsed(remote)
     if peer is None:
         return ""
-    if not forwarded or not _is_trusted(peer):
+    if not _is_trusted(peer, proxies):
         return str(peer)
     hops = forwarded.split(",") if len(forwarded) <= FORWARDED_LENGTH_MAX else []
     if not 0 < len(hops) <= FORWARDED_HOPS_MAX:
@@ -74,7 +98,7 @@ def source_address(remote: str, forwarded: str) -> str:
         if address is None:
             return str(peer)
         source = address
-        if not _is_trusted(address):
+        if not _is_trusted(address, proxies):
             break
     return str(source)
 
@@ -91,7 +115,5 @@ def _parsed(text: str) -> Address | None:
     return address
 
 
-def _is_trusted(address: Address) -> bool:
-    return any(
-        address.version == network.version and address in network for network in settings.IAM_TRUSTED_PROXIES
-    )
+def _is_trusted(address: Address, proxies: tuple[Network, ...]) -> bool:
+    return any(address.version == network.version and address in network for network in proxies)

@@ -44,9 +44,12 @@ def read(
         request_id=facts.request_id,
         dpop=environment.get("HTTP_DPOP", ""),
         accept=environment.get("HTTP_ACCEPT", ""),
-        certificate=certificate_from_proxy(
-            environment.get("REMOTE_ADDR", ""),
-            environment.get(settings.IAM_CLIENT_CERTIFICATE_VARIABLE, ""),
-            settings.IAM_TRUSTED_PROXIES,
-        ),
+        certificate=_certificate(environment),
     )
+
+
+def _certificate(environment: Mapping[str, Any]) -> str:  # Any: as above
+    header = environment.get(settings.IAM_CLIENT_CERTIFICATE_VARIABLE, "")
+    if not header:
+        return ""
+    return certificate_from_proxy(environment.get("REMOTE_ADDR", ""), header, settings.IAM_TRUSTED_PROXIES)

@@ -39,6 +39,8 @@ ANSWERED = "iam.answer"
 FAILED = "iam.failure"
 
 _HOSTS_MAX = 64
+# Kinds of answers that come from memory: each has its few headers, always the same.
+_STARTS_MAX = 64
 NO_COOKIES: Mapping[str, str] = {}  # nothing that is answered at once looks at any
 # A connection that rested longer is asked whether it still lives, before a request depends on it.
 _RESTED_SECONDS = 1.0
@@ -57,6 +59,7 @@ class FastPath:
         self._thread = local()
         self._headers = _headers_of_every_answer()
         self._state: MemoryState | None = None
+        self._starts: dict[tuple[tuple[str, str], ...], str] = {}
 
     def __call__(self, environment: Environment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer, or let Django answer."""
@@ -109,15 +112,22 @@ class FastPath:
             return None
         if not isinstance(answer, Response) or answer.cookies_ended:
             return None
-        return self._head(answer, facts), answer.body
+        start = self._starts.get(answer.headers)
+        if start is None:
+            start = self._start_of(answer.headers)
+        body = answer.body
+        head = f"HTTP/1.1 {_STATUS[answer.status]}{start}\r\nContent-Length: {len(body)}\r\nX-Request-Id: {facts.request_id}"
+        return head.encode("latin-1"), body
 
-    def _head(self, answer: Response, facts: RequestFacts) -> bytes:
-        headers = [*answer.headers, ("Content-Length", str(len(answer.body))), *self._headers]
-        if not any(name == "Referrer-Policy" for name, _ in answer.headers):
+    def _start_of(self, own: tuple[tuple[str, str], ...]) -> str:
+        """Return an answer's own headers and those of every answer, as text; what is asked for again is remembered."""
+        headers = [*own, *self._headers]
+        if not any(name == "Referrer-Policy" for name, _ in own):
             headers.append(("Referrer-Policy", settings.SECURE_REFERRER_POLICY))
-        headers.append(("X-Request-Id", facts.request_id))
-        lines = "".join(f"\r\n{name}: {value}" for name, value in headers)
-        return f"HTTP/1.1 {_STATUS[answer.status]}{lines}".encode("latin-1")
+        start = "".join(f"\r\n{name}: {value}" for name, value in headers)
+        if len(self._starts) < _STARTS_MAX:
+            self._starts[own] = start
+        return start
 
     def _answer(self, environment: Environment, facts: RequestFacts) -> Answer:
         self._begin()

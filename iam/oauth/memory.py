@@ -12,6 +12,8 @@ A lost connection is noticed within LOST_SECONDS (changes.py); that long, at wor
 Nothing here is the only home of anything: losing it all costs time only.
 """
 
+import hashlib
+import secrets
 import threading
 import time
 from collections import OrderedDict
@@ -37,6 +39,9 @@ from .protocol.trusted_issuers import TrustedIssuerFacts
 
 # A remembered token takes about 4 KB with its two answers; so many are 80 MB at the very most.
 TOKENS_MAX = 20_000
+PROVED_MAX = 5_000
+# Of this process alone: what is remembered of a secret is worth nothing anywhere else.
+_PROVED_KEY = secrets.token_bytes(32)
 
 _ROW = "SELECT version, generation, changes FROM oauth_installation WHERE id = 1"
 
@@ -59,6 +64,8 @@ class Memory:
     ring: keyring.Ring
     organisation: Organisation
     documents: dict[str, Any] = field(default_factory=dict)  # Any: an answer, a policy
+    # Whom a Basic header proved, by its keyed digest: forgotten with this, so that no change of a client is missed.
+    proved: dict[bytes, ClientFacts] = field(default_factory=dict, repr=False)
 
     def is_of(self, version: int, generation: int) -> bool:
         """Say whether this is what those numbers stand for, and no key's time is over."""
@@ -119,6 +126,13 @@ class Tokens:
                 tokens.discard(token)
                 if not tokens:
                     del self._by_key[key]
+
+
+def digest_of_header(authorization: str) -> bytes:
+    """Return under which name a Basic header is remembered; it holds a secret, which is not kept."""
+    return hashlib.blake2b(
+        authorization.encode("utf-8", "surrogatepass"), key=_PROVED_KEY, digest_size=32
+    ).digest()
 
 
 tokens = Tokens()

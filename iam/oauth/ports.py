@@ -434,6 +434,12 @@ class State(Protocol):
     def secret_digest(self, secret: str) -> str:
         """Return the keyed digest under which a client secret is stored."""
 
+    def recall_client(self, authorization: str) -> ClientFacts | None:
+        """Return whom this very Basic header proved, if nothing of any client changed since; None when it must be judged."""
+
+    def remember_client(self, authorization: str, client: ClientFacts) -> None:
+        """Remember whom a Basic header with a present secret proves, until anything of any client changes."""
+
     def client_keys(self, client: ClientFacts, kid: str) -> tuple[Mapping[str, Any], ...]:  # Any: public JWKs
         """Return a client's registered public keys, by value or from its `jwks_uri`; empty when there are none.
 

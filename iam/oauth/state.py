@@ -117,6 +117,17 @@ class Remembered:
         """Return the keyed digest of a client secret."""
         return client_secret_digest(secret)
 
+    def recall_client(self, authorization: str) -> ClientFacts | None:
+        """Return whom a Basic header proved, since clients last changed."""
+        return self._memory.proved.get(memory.digest_of_header(authorization))
+
+    def remember_client(self, authorization: str, client: ClientFacts) -> None:
+        """Remember whom a Basic header proves."""
+        proved = self._memory.proved
+        if len(proved) >= memory.PROVED_MAX:
+            proved.clear()
+        proved[memory.digest_of_header(authorization)] = client
+
     def trusted_issuer(self, issuer: str) -> TrustedIssuerFacts | None:
         """Return an issuer of assertions that is registered and switched on."""
         return self._memory.issuers.get(issuer)

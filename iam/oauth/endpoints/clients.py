@@ -17,6 +17,7 @@ from iam.oauth.protocol.errors import InvalidClient, OAuthError
 from iam.oauth.protocol.messages import ClientFacts, Request
 from iam.oauth.protocol.parameters import Parameters, parse_form
 
+_PROOFS_IN_FORM = frozenset(PARAMETERS) - {"client_id"}
 # Reasons of refusals whose grant writes an event itself, with the family that it ends.
 REPLAYS = frozenset({"code_replayed", "refresh_replayed", "device_replayed"})
 
@@ -30,6 +31,10 @@ def authenticated_client(request: Request, state: State, now: datetime) -> tuple
     try:
         form = parse_form(request)
         form.require_clean(*PARAMETERS)
+        if request.authorization and not form.keys() & _PROOFS_IN_FORM:
+            proved = state.recall_client(request.authorization)
+            if proved is not None and form.get("client_id", proved.client_id) == proved.client_id:
+                return proved, form
         try:
             credentials = read_credentials(request.authorization, form)
             client = state.client(credentials.client_id)
@@ -38,6 +43,10 @@ def authenticated_client(request: Request, state: State, now: datetime) -> tuple
             _note_old_secret(credentials, known, state, now)
             if credentials.assertion is not None:
                 _use_up(credentials.assertion, known, state)
+            elif credentials.method == "client_secret_basic" and not known.old_secret_digest:
+                state.remember_client(
+                    request.authorization, known
+                )  # an old secret ends by itself, unannounced
             return known, form
         except InvalidClient:
             form.require_clean()  # to a stranger a broken form is a broken form

@@ -6,9 +6,12 @@ from iam.oauth import issuance
 from iam.oauth.ports import State
 from iam.oauth.protocol.claims import is_for
 from iam.oauth.protocol.errors import BearerError
-from iam.oauth.protocol.messages import Request, Response, document, json_response
+from iam.oauth.protocol.messages import JSON_NOT_STORED, Request, Response, document, json_response
 
 from .senders import presented_bearer
+
+# Among a token's answers, whose other names are those of clients: no client's name has a space.
+USERINFO = "user info"
 
 
 def userinfo(request: Request, state: State, now: datetime) -> Response:
@@ -22,6 +25,13 @@ def userinfo(request: Request, state: State, now: datetime) -> Response:
         raise BearerError("invalid_token", "This access token opens nothing here.", status=401, scheme=scheme)
     if "openid" not in bearer.clearance.scopes:
         raise BearerError("insufficient_scope", "The scope openid is needed.", status=403, scheme=scheme)
+    known = bearer.answers.get(USERINFO)
+    if known is not None:
+        return Response(200, JSON_NOT_STORED, known)
     answer = issuance.userinfo(state, bearer)
     sealed = issuance.sealed_userinfo(state, bearer.clearance.client, answer, now)
-    return json_response(200, answer) if sealed is None else document("application/jwt", sealed)
+    if sealed is not None:
+        return document("application/jwt", sealed)
+    response = json_response(200, answer)
+    bearer.answers[USERINFO] = response.body  # forgotten with the token, or when anything of it changes
+    return response

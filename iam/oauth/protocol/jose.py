@@ -10,12 +10,13 @@ import binascii
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Protocol
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
-from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
+from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
 # The longest token we make is a few KB; anything longer is not ours (A14).
 TOKEN_LENGTH_MAX = 16_384
@@ -31,6 +32,10 @@ _SHA256 = hashes.SHA256()
 _PS256 = padding.PSS(padding.MGF1(_SHA256), salt_length=32)
 _RSA_PADDING: dict[str, padding.AsymmetricPadding] = {"RS256": _RS256, "PS256": _PS256}
 
+_URL_SAFE = bytes.maketrans(b"+/", b"-_")
+# Made once: `json.dumps` makes another one at each call that asks for anything unusual.
+_JSON = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
+
 # Header parameters that are text wherever they are given (RFC 7515 §4.1.1, §4.1.4, §4.1.9, §4.1.10).
 _TEXTS = ("alg", "kid", "typ", "cty")
 
@@ -44,7 +49,7 @@ class BadToken(Exception):
 
 def encode_segment(data: bytes) -> str:
     """Return base64url without padding. Spec: RFC 7515 §2."""
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode("ascii")
+    return binascii.b2a_base64(data, newline=False).translate(_URL_SAFE).rstrip(b"=").decode("ascii")
 
 
 def decode_segment(text: str) -> bytes:
@@ -92,8 +97,7 @@ class MemorySigner:
         """Return the signature of `data`."""
         match self.private:
             case ec.EllipticCurvePrivateKey():
-                r, s = decode_dss_signature(self.private.sign(data, _ES256))
-                return r.to_bytes(32, "big") + s.to_bytes(32, "big")
+                return _raw_of_der(self.private.sign(data, _ES256))
             case rsa.RSAPrivateKey():
                 return self.private.sign(data, _RSA_PADDING[self.algorithm], _SHA256)
             case ed25519.Ed25519PrivateKey():
@@ -111,8 +115,7 @@ class Key:
 
     def sign(self, typ: str, claims: Mapping[str, Any]) -> str:  # Any: JSON
         """Return the compact JWS of `claims` with header `typ`. Raises: SigningUnavailable. Spec: RFC 7515 §5.1."""
-        header = {"alg": self.algorithm, "kid": self.kid, "typ": typ}
-        signing_input = f"{_segment(header)}.{_segment(claims)}"
+        signing_input = f"{_head(self.algorithm, self.kid, typ)}.{_segment(claims)}"
         return f"{signing_input}.{encode_segment(self._signature(signing_input.encode()))}"
 
     def _signature(self, data: bytes) -> bytes:
@@ -164,7 +167,19 @@ class Key:
 
 
 def _segment(value: Mapping[str, Any]) -> str:  # Any: JSON
-    return encode_segment(json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode())
+    return encode_segment(_JSON(value).encode())
+
+
+@lru_cache(maxsize=64)
+def _head(algorithm: str, kid: str, typ: str) -> str:
+    return _segment({"alg": algorithm, "kid": kid, "typ": typ})
+
+
+def _raw_of_der(signature: bytes) -> bytes:
+    """Return r and s of a P-256 signature, 32 bytes each, from the DER that OpenSSL wrote. Spec: RFC 7518 §3.4."""
+    middle = 4 + signature[3]
+    r, s = signature[4:middle], signature[middle + 2 :]
+    return r[-32:].rjust(32, b"\0") + s[-32:].rjust(32, b"\0")
 
 
 def generate(algorithm: str) -> PrivateKey:

@@ -25,6 +25,9 @@ PARAMETERS_COUNT_MAX = 64
 # Values that end in a column, a log or a page.
 VALUE_LENGTH_MAX = 8_192
 
+# Made once: `json.dumps` makes another one at each call that asks for anything unusual.
+_JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
 NO_STORE = (("Cache-Control", "no-store"), ("Pragma", "no-cache"))
 JSON_NOT_STORED = (("Content-Type", "application/json"), *NO_STORE)
 
@@ -276,12 +279,13 @@ def json_response(
     headers: tuple[tuple[str, str], ...] = NO_STORE,  # Any: JSON
 ) -> Response:
     """Build a JSON answer, by default one that no cache may keep."""
-    return Response(status, (("Content-Type", "application/json"), *headers), json_text(value).encode())
+    whole = JSON_NOT_STORED if headers is NO_STORE else (("Content-Type", "application/json"), *headers)
+    return Response(status, whole, _JSON(value).encode())
 
 
 def json_text(value: Mapping[str, Any]) -> str:  # Any: JSON
     """Write JSON as short as it can be."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return _JSON(value)
 
 
 def document(content_type: str, text: str) -> Response:

@@ -147,6 +147,9 @@ def _nothing_random() -> Iterator[None]:
         ),
         mock.patch.object(secrets, "choice", lambda options: options[draw(4)[0] % len(options)]),
         mock.patch.object(secrets, "token_hex", lambda size=None: draw(size).hex()),
+        mock.patch(
+            "iam.audit.facts.new_request_id", side_effect=lambda: str(uuid.UUID(bytes=draw(16), version=4))
+        ),
         mock.patch.object(uuid, "uuid4", side_effect=lambda: uuid.UUID(bytes=draw(16), version=4)),
         mock.patch.object(jose, "_ES256", ec.ECDSA(hashes.SHA256(), deterministic_signing=True)),
     ):

@@ -8,12 +8,13 @@ from urllib.parse import urlencode
 import pytest
 
 from iam.accounts.services import end_session
-from iam.oauth import memory
+from iam.oauth import engine, memory
 from iam.oauth.clients import apply_all
 from iam.oauth.models import Client
 from iam.oauth.ports import State
 from iam.oauth.protocol.messages import Request
-from iam.oauth.state import MemoryState, NotInMemory
+from iam.oauth.state import DatabaseState, MemoryState, NotInMemory
+from iam.oauth.versions import touch
 from tests.app.oauth import doors
 from tests.app.oauth.conftest import CLIENTS, SECRET, SERVER_SECRET, World
 from tests.proofs import Prover
@@ -145,7 +146,7 @@ REMEMBERED = {
     "issuer", "generation", "refresh_key", "has_certificates", "certificate_address", "nonce_key", "pairwise_salt",
     "client", "scope_owner", "resource_server", "detail_type", "detail_types", "owned_scopes", "keys", "published_keys",
     "signing_key", "note_keys_fetched", "note_old_secret", "secret_digest", "trusted_issuer", "user_code_digest",
-    "document", "recall",
+    "document", "recall", "recall_client", "remember_client",
 }  # fmt: skip
 
 
@@ -165,3 +166,36 @@ def test_clients_are_those_of_the_newest_memory(world):
     apply_all([{**CLIENTS[-1], "client_secret": "n" * 40}], world.now, "system:test")
 
     assert doors.at_once(MACHINE, world.now) is None
+
+
+def test_remembered_secret_proves_nothing_once_clients_changed(world):
+    """A worker that saw the header before refuses it after the secret was replaced, and after the client was ended."""
+    request = replace(MACHINE, request_id="r-2")
+    for changes, status in (({}, 200), ({"secret_digest": "0" * 64}, 401), ({"enabled": False}, 401)):
+        Client.objects.filter(client_id="service").update(**changes or {"enabled": True})
+        touch()
+        for _ in range(2):
+            assert engine.handle(request, DatabaseState(), world.now).status == status
+
+
+@pytest.mark.parametrize("header", ["", " ", "x"], ids=["same", "space", "longer"])
+def test_remembered_secret_is_good_for_itself_and_its_own_client_only(world, header):
+    assert engine.handle(MACHINE, DatabaseState(), world.now).status == 200
+    other = replace(MACHINE, body=MACHINE.body + b"&client_id=resource")
+    twice = replace(MACHINE, body=MACHINE.body + b"&client_secret=x")
+    longer = replace(MACHINE, authorization=MACHINE.authorization + header)
+
+    assert engine.handle(other, DatabaseState(), world.now).status == 400
+    assert engine.handle(twice, DatabaseState(), world.now).status == 400
+    assert engine.handle(longer, DatabaseState(), world.now).status == (401 if header == "x" else 200)
+
+
+def test_old_secret_is_judged_each_time_because_its_end_is_announced_by_nobody(world):
+    old = Client.objects.get(client_id="service").secret_digest
+    ends = world.now + timedelta(minutes=1)
+    Client.objects.filter(client_id="service").update(
+        secret_digest="0" * 64, old_secret_digest=old, old_secret_expires_at=ends
+    )
+
+    assert engine.handle(MACHINE, DatabaseState(), world.now).status == 200
+    assert engine.handle(MACHINE, DatabaseState(), ends).status == 401
