@@ -30,6 +30,8 @@ logger = logging.getLogger(__name__)
 # People handed to the service at once: as many as may be in memory together.
 EVENTS_AT_ONCE = 1000
 RECHECKED_AT_ONCE = 500
+# People of one batch that are kept as they were built, instead of being built again for the service: some 20 MB.
+REMEMBERED_MAX = 10_000
 
 
 class Overtaken(Exception):
@@ -519,7 +521,7 @@ class _Batch:
             if one.kind is Kind.PERSON:
                 try:
                     person = teller.build(parent, rdn, mapping.read(one.attributes.decode("utf-8")))
-                    if len(placed) <= EVENTS_AT_ONCE:
+                    if len(placed) <= REMEMBERED_MAX:
                         teller.remember(one.entry_id, person)
                 except DirectoryError as error:
                     logger.warning("directory %s: entry %s: %s", self._name, one.entry_id, error.hint)
@@ -697,7 +699,8 @@ class _Teller:
     def build(self, parent: int | None, rdn: str, attributes: Mapping[str, tuple[bytes, ...]]) -> Person:
         """Return a person without groups."""
         raw = RawEntry(self._tree.dn(parent, rdn).encode("utf-8"), attributes)
-        return replace(entries.build_person(self._source, raw), unit_ids=self._tree.units(parent))
+        person, units = entries.build_person(self._source, raw), self._tree.units(parent)
+        return replace(person, unit_ids=units) if units else person
 
     def people(self, rows: Sequence[Row]) -> dict[str, Person]:
         """Return people with their groups, by entry id; who cannot be read is left out."""
@@ -718,7 +721,7 @@ class _Teller:
                 (self._groups[pk] for pk in pks if pk in self._groups),
                 key=lambda one: (one.name, one.entry_uuid),
             )
-            found[row.entry_id] = replace(person, groups=tuple(groups))
+            found[row.entry_id] = replace(person, groups=tuple(groups)) if groups else person
         return found
 
     def _learn(self, pks: Collection[int]) -> None:
