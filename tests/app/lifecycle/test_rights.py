@@ -209,7 +209,7 @@ def test_office_that_is_closed_ends_what_is_held_there(person):
 
     assert held(person) == []
     assert generation(person) == 1
-    assert version() > before
+    assert version() != before
     assert AuditEvent.objects.get(action="administrator:office:change").office == "NIM"
 
 
@@ -242,7 +242,7 @@ def test_office_moves_under_another_and_workers_hear_of_it(person):
     place_office(actor="operator:root", code="NIM", parent_code="AFR", now=NOW)
 
     assert Office.objects.get(code="NIM").parent.code == "AFR"
-    assert version() > before
+    assert version() != before
     assert AuditEvent.objects.get(action="administrator:office:change").method == "parent GS to AFR"
 
 
