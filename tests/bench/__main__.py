@@ -51,13 +51,23 @@ def main() -> int:
     parser.add_argument("--seconds", type=_seconds, default=2.0, help="of one run; there are three of each")
     parser.add_argument("--only", choices=sorted(OPERATIONS), action="append", metavar="NAME",
                         help=f"measure this operation only: {', '.join(OPERATIONS)}")  # fmt: skip
+    parser.add_argument("--workers", type=int, choices=(1, 2), default=2, help="of the service")
+    parser.add_argument(
+        "--pin", action="store_true", help="everything on one core, the load generator on another"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write every figure there")
     arguments = parser.parse_args()
     for name in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(name, _interrupt)
+    if arguments.pin:
+        first, second, *_ = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {first})  # every process that is started from here inherits it
+        runs.generator_core = second
     databases = list(Database) if arguments.database == "both" else [Database(arguments.database)]
     try:
-        measured, reports = _measure(databases, arguments.only or list(OPERATIONS), arguments.seconds)
+        measured, reports = _measure(
+            databases, arguments.only or list(OPERATIONS), arguments.seconds, arguments.workers
+        )
     except (BenchError, SlapdError, RuntimeError) as problem:  # the last: a server is not installed
         _note(str(problem))
         return 1
@@ -87,14 +97,14 @@ def _note(text: str) -> None:
 
 
 def _measure(
-    databases: list[Database], operations: list[str], seconds: float
+    databases: list[Database], operations: list[str], seconds: float, workers: int
 ) -> tuple[list[Limit], list[Report]]:
     measured = [limits.signature(LIMIT_SECONDS), limits.verification(LIMIT_SECONDS)]
     with server.temporary_folder() as folder:
         measured += [limits.sqlite_commit(folder, LIMIT_SECONDS), _empty_answer(folder, seconds)]
     reports = []
     for database in databases:
-        with server.running(database) as service:
+        with server.running(database, workers) as service:
             if service.owner_url.startswith("postgresql:"):
                 measured.append(limits.postgresql_commit(service.owner_url, LIMIT_SECONDS))
             reports.append(_one_database(database, service, operations, seconds))

@@ -7,10 +7,12 @@ import base64
 import hashlib
 import itertools
 import json
+import secrets
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from html.parser import HTMLParser
 from types import MappingProxyType
 from typing import Any
@@ -18,8 +20,10 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import pyotp
 
+from iam.oauth.protocol.client_auth import ASSERTION_TYPE
 from tests.bench.connection import Answer, Connection, Refused
-from tests.bench.world import PASSWORD, REDIRECT, SCOPE, SECRET, BenchPerson, World
+from tests.bench.world import PASSWORD, REDIRECT, SCOPE, SECRET, BenchPerson, World, client_key
+from tests.proofs import Prover
 
 Step = Callable[[], None]
 
@@ -87,6 +91,55 @@ def client_credentials(setting: Setting, connection: Connection) -> Step:
     def step() -> None:
         answer = connection.post("/token", form, headers).expect(200)
         _require(_json(answer)["access_token"].count(".") == 2, answer, "no signed access token")
+
+    return step
+
+
+def assertion_credentials(setting: Setting, connection: Connection) -> Step:
+    """Get a token for a client that proves itself with an assertion, a new one each time."""
+    key, address = client_key(), f"{setting.world.issuer}/token"
+    form = {"grant_type": "client_credentials", "scope": "demo.read", "client_assertion_type": ASSERTION_TYPE}
+
+    def step() -> None:
+        now = int(time.time())
+        claims = {
+            "iss": "bench-signer", "sub": "bench-signer", "aud": address, "iat": now, "exp": now + 60, "jti": secrets.token_urlsafe(16),
+        }  # fmt: skip
+        answer = connection.post("/token", {**form, "client_assertion": key.sign("JWT", claims)}).expect(200)
+        _require(_json(answer)["access_token"].count(".") == 2, answer, "no signed access token")
+
+    return step
+
+
+def proved_credentials(setting: Setting, connection: Connection) -> Step:
+    """Get a token that is bound to a key, with a new DPoP proof each time."""
+    prover, address = Prover(client_key()), f"{setting.world.issuer}/token"
+    form, headers = {"grant_type": "client_credentials", "scope": "demo.read"}, _basic("bench-service")
+
+    def step() -> None:
+        proof = prover.proof("POST", address, datetime.now(UTC))
+        answer = connection.post("/token", form, f"{headers}DPoP: {proof}\r\n").expect(200)
+        _require(_json(answer)["token_type"] == "DPoP", answer, "an unbound token")
+
+    return step
+
+
+def introspection_unseen(setting: Setting, connection: Connection) -> Step:
+    """Ask, as a resource server, what tokens are worth that were made before, each once."""
+    form, service, headers = (
+        {"grant_type": "client_credentials", "scope": "demo.read"},
+        _basic("bench-service"),
+        _basic("bench-resource"),
+    )
+    ends, made = time.monotonic() + setting.seconds, []
+    while time.monotonic() < ends:
+        made.append(_json(connection.post("/token", form, service).expect(200))["access_token"])
+
+    def step() -> None:
+        if not made:
+            raise Exhausted
+        answer = connection.post("/introspect", {"token": made.pop()}, headers).expect(200)
+        _require(_json(answer)["active"] is True, answer, "an inactive token")
 
     return step
 
@@ -213,7 +266,10 @@ OPERATIONS: Mapping[str, Callable[[Setting, Connection], Step]] = MappingProxyTy
         "discovery": discovery,
         "jwks": jwks,
         "client-credentials": client_credentials,
+        "assertion-credentials": assertion_credentials,
+        "proved-credentials": proved_credentials,
         "introspection": introspection,
+        "introspection-unseen": introspection_unseen,
         "pushed-request": pushed_request,
         "userinfo": userinfo,
         "refresh": refresh,

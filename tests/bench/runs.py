@@ -1,6 +1,7 @@
 """Repeated runs of the operations against a started service, and their medians."""
 
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -28,6 +29,10 @@ class Run:
         return sum(self.processor_ms.values())
 
 
+# Where the load generator runs when the server side has a core of its own; None: wherever there is time.
+generator_core: int | None = None
+
+
 def measure(order: Order, parts: Mapping[str, ProcessTree]) -> Run:
     """Let a load generator do one run, and read before and after it what the server's parts used."""
     generator = subprocess.Popen(
@@ -36,6 +41,10 @@ def measure(order: Order, parts: Mapping[str, ProcessTree]) -> Run:
         start_new_session=True,
     )  # fmt: skip
     try:
+        if generator_core is not None:
+            os.sched_setaffinity(
+                generator.pid, {generator_core}
+            )  # its threads are started later, and inherit it
         _say(generator, json.dumps(asdict(order)))
         if (line := _hear(generator)) != "ready":
             raise BenchError(f"{order.operation}: {Outcome(**json.loads(line)).error}")

@@ -121,7 +121,7 @@ def temporary_folder() -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def running(kind: Database) -> Iterator[Service]:
+def running(kind: Database, workers: int = 2) -> Iterator[Service]:
     """Prepare everything on free ports in a temporary folder; the caller starts the service as often as wanted."""
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(temporary_folder())
@@ -141,7 +141,7 @@ def running(kind: Database) -> Iterator[Service]:
         _run(environment, "-m", "tests.bench.world", str(folder / "world.json"))
         if kind is Database.POSTGRESQL:
             _analyse(owner)
-        server = Server("iam.serving", port, environment, folder / "service.log")
+        server = Server("iam.serving", port, environment, folder / "service.log", ("--workers", str(workers)))
         stack.callback(server.stop)
         if directory.pid is None:
             raise BenchError("slapd ended.")

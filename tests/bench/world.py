@@ -11,6 +11,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from iam.oauth.protocol.jose import Key, MemorySigner
+
 BASE_DN = "dc=bench,dc=example"
 SERVICE_DN = f"cn=svc-sync,ou=services,{BASE_DN}"
 ADMIN_DN = f"cn=admin,{BASE_DN}"
@@ -23,6 +27,9 @@ OFFICES = ("NIM", "GVA", "KBL", "AMM", "BEY", "DKR", "TUN", "KRT")
 # The first ones are already signed in; each of the others signs in once at most, because a TOTP step counts once.
 SIGNED_IN = 40
 PEOPLE = 440
+
+# Whoever knows this number knows the key of the bench's client; it guards nothing else.
+KEY_NUMBER = int.from_bytes(b"a key of the bench and of nothing else", "big") >> 64
 
 CLIENTS: list[dict[str, Any]] = [
     {
@@ -37,7 +44,17 @@ CLIENTS: list[dict[str, Any]] = [
         "client_id": "bench-service", "client_secret": SECRET, "grant_types": ["client_credentials"],
         "scope": "demo.read", "trusted": True,
     },
+    {
+        "client_id": "bench-signer", "token_endpoint_auth_method": "private_key_jwt", "scope": "demo.read",
+        "grant_types": ["client_credentials"], "trusted": True,
+    },
 ]  # fmt: skip
+
+
+def client_key() -> Key:
+    """Return the key of the client that proves itself with assertions and DPoP proofs."""
+    private = ec.derive_private_key(KEY_NUMBER, ec.SECP256R1())
+    return Key("k1", "ES256", private.public_key(), MemorySigner("ES256", private))
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +173,8 @@ def fill(file: Path) -> None:
         GroupMapping.objects.create(source=SOURCE, group="staff", role=staff)
         GroupMapping.objects.create(source=SOURCE, group="registry", role=registrar)
         keyring.ensure(now, "system:bench")
-        apply_all(CLIENTS, now, "system:bench")
+        *others, signer = CLIENTS
+        apply_all([*others, {**signer, "jwks": {"keys": [client_key().jwk()]}}], now, "system:bench")
         people = tuple(_admit(number, now) for number in range(PEOPLE))
     world = World("127.0.0.1", int(settings.IAM_ISSUER.rpartition(":")[2]), cookies.SESSION, people)
     descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
