@@ -94,6 +94,8 @@ _AT_ONCE = frozenset({
 
 def may_know_at_once(method: str, path: str, body: bytes) -> bool:
     """Say whether a request is of a kind that memory often answers; whether it does, only asking tells."""
+    if b"client_assertion" in body:  # it is used up in the database: its signature would be verified twice
+        return False
     if path == "/token":
         return method == "POST" and _MACHINE_GRANT in body
     return (method, path) in _AT_ONCE
