@@ -7,6 +7,7 @@ Nothing else about the connection changes: it is Django's, in Django's transacti
 """
 
 import re
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -23,6 +24,10 @@ Loader = Callable[[bytes], Any]  # Any: what a column holds
 
 # More texts than the code holds. Were there ever more, all would be prepared anew rather than kept without end.
 STATEMENTS_MAX = 400
+
+# Plans of a connection are made anew after so many seconds, then after twice as many, and so on up to the most.
+PLANS_KEPT_FIRST = 0.5
+PLANS_KEPT_MAX = 300.0
 
 _NAMED = re.compile(r"%\((\w+)\)s|%%")
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
@@ -85,6 +90,7 @@ def run(
         cursor = psycopg.Cursor(raw).execute(sql, values)
         return cursor.rowcount, cursor.fetchall() if cursor.description else []
     _begin_if_due(raw)
+    _plan_anew_if_due(raw)
     result = raw.pgconn.exec_prepared(
         known.name, [value for _, value, _ in dumped], [form for _, _, form in dumped], _BINARY
     )
@@ -176,6 +182,20 @@ def _problem(raw: Connection, result: Any) -> psycopg.Error:  # Any: as above
     if problem.sqlstate in _STALE:
         raw.__dict__.pop("_iam_prepared", None)
     return problem
+
+
+def _plan_anew_if_due(raw: Connection) -> None:
+    """Drop the plans now and then, seldom in the end: what was planned for an empty table reads a full one row by row.
+
+    PostgreSQL does so itself when a table was analysed, which may be a minute after it began to grow.
+    """
+    now = time.monotonic()
+    due, pause = raw.__dict__.get("_iam_plans", (now + PLANS_KEPT_FIRST, PLANS_KEPT_FIRST))
+    if now >= due:
+        _require(raw, raw.pgconn.exec_(b"DISCARD PLANS"))
+        pause = min(2 * pause, PLANS_KEPT_MAX)
+        due = now + pause
+    raw.__dict__["_iam_plans"] = due, pause
 
 
 def _begin_if_due(raw: Connection) -> None:

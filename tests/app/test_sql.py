@@ -3,7 +3,7 @@
 import pytest
 from django.db import connection
 
-from iam import sql
+from iam import postgres, sql
 
 pytestmark = [
     pytest.mark.django_db,
@@ -40,3 +40,19 @@ def test_statements_of_the_orm_are_not_prepared() -> None:
 
     assert row is not None
     assert row[0] == 0
+
+
+def test_plans_are_dropped_now_and_then_and_less_and_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "SELECT sub FROM accounts_user WHERE sub = %(sub)s AND generation = 4712"
+    sql.one(text, {"sub": "a"})
+    raw = connection.connection
+    instant = raw.__dict__["_iam_plans"][0]
+    monkeypatch.setattr(postgres.time, "monotonic", lambda: instant)
+
+    assert sql.one(text, {"sub": "a"}) is None
+
+    due, pause = raw.__dict__["_iam_plans"]
+    assert due == instant + pause
+    assert pause >= 2 * postgres.PLANS_KEPT_FIRST
+    assert sql.one(text, {"sub": "a"}) is None
+    assert raw.__dict__["_iam_plans"] == (due, pause)
