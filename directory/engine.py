@@ -30,6 +30,7 @@ logger = logging.getLogger(__name__)
 # People handed to the service at once: as many as may be in memory together.
 EVENTS_AT_ONCE = 1000
 RECHECKED_AT_ONCE = 500
+GROUPS_AT_ONCE = 200  # whose stored links are in memory together
 # People of one batch that are kept as they were built, instead of being built again for the service: some 20 MB.
 REMEMBERED_MAX = 10_000
 
@@ -460,7 +461,11 @@ class _Batch:
             not one.acts and (before := known.get(one.entry_id)) is not None and before.acts for one in told
         )
         rules = self._source.brake
-        pressure = store.pressure(name, now, rules.window) if might_remove else store.no_pressure()
+        pressure = (
+            store.pressure(name, now, rules.window, counts_groups=bool(self._missing))
+            if might_remove
+            else store.no_pressure()
+        )
         self.plan = plan = decide_plan(rules, known, told, said_gone, self._missing, holders, pressure)
 
         written = plan.rows
@@ -573,16 +578,22 @@ class _Batch:
         gathered = self._gathered
         members = {pks[one]: names_ for one, names_ in gathered.groups.items() if is_complete and one in pks}
         members |= {one.pk: gathered.read[one.entry_id].members for one in written if one.kind is Kind.GROUP}
-        stored, unresolved = store.edges_of(members), store.unresolved_of(members)
-        for group, listed in members.items():
-            links.compare(
-                self.links, group, listed, stored[group], unresolved[group], tree, resolve_all=is_complete
-            )
-        del stored
+        for some in store.chunks(members, GROUPS_AT_ONCE):
+            stored, unresolved = store.edges_of(some), store.unresolved_of(some)
+            for group in some:
+                links.compare(
+                    self.links,
+                    group,
+                    members[group],
+                    stored[group],
+                    unresolved[group],
+                    tree,
+                    resolve_all=is_complete,
+                )
         if self._touched:
             self.links.leave_alone(self._touched)
         arrived: dict[bytes, int] = {}
-        for one in renamed:
+        for one in renamed if store.has_unresolved() else ():
             if one.kind is not Kind.UNIT:
                 arrived[names.key(gathered.read[one.entry_id].dn)] = one.pk
         if arrived:

@@ -108,9 +108,11 @@ def _compare(gathered: Gathered, mapped: Mapped, was: "_StoredNames", change: Ch
         return
     entry_id, kind, raw = change.entry_id, change.kind, change.raw
     digest = mapped.digest(kind, raw)
+    known = (gathered.stored or {}).get(entry_id)
+    if known is not None:
+        entry_id = known.entry_id  # the same text, in memory once
     gathered.seen.add(entry_id)
     gathered.names[raw.dn] = entry_id
-    known = (gathered.stored or {}).get(entry_id)
     if (
         known is not None
         and known.digest == digest

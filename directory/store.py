@@ -349,6 +349,11 @@ def take_unresolved(keys: Mapping[bytes, int]) -> list[tuple[int, int, int]]:
     return found
 
 
+def has_unresolved() -> bool:
+    """Say whether any group waits for anybody."""
+    return Unresolved.objects.exists()
+
+
 def forget_names(members: Collection[int]) -> None:
     """Say that the names by which groups mean these members must be looked up again."""
     for chunk in chunks(members):
@@ -493,10 +498,11 @@ def due_ends(source: str, now: datetime, limit: int) -> list[str]:
 # -- brakes ----------------------------------------------------------------------------------------------------
 
 
-def pressure(source: str, now: datetime, window: timedelta) -> Pressure:
-    """Return what weighs on the brakes of a source."""
+def pressure(source: str, now: datetime, window: timedelta, *, counts_groups: bool = False) -> Pressure:
+    """Return what weighs on the brakes of a source; groups and units are counted only where some are missing."""
     people = dict(Population.objects.filter(source=source).values_list("office", "people"))
-    people[GROUPS] = Entry.objects.filter(source=source).exclude(kind=Kind.PERSON).count()
+    if counts_groups:
+        people[GROUPS] = Entry.objects.filter(source=source).exclude(kind=Kind.PERSON).count()
     recent = RemovalRow.objects.filter(source=source, is_approved=False, applied_at__gt=now - window)
     engaged = Held.objects.filter(source=source).exclude(wait=Wait.JOIN)
     return Pressure(
