@@ -12,6 +12,7 @@ import jwt
 import pytest
 from django.db import IntegrityError, transaction
 
+from directory.service import AccountStatus, Standing
 from iam import lifecycle
 from iam.access.models import Application
 from iam.accounts import endings, services
@@ -148,7 +149,7 @@ def _by_administrator(world: World, session: LoginSession) -> None:
 
 
 def _by_directory(world: World, session: LoginSession) -> None:
-    gone = entry("amina", "e-1", source="d")
+    gone = entry("amina", "e-1", source="d", standing=Standing(AccountStatus.DISABLED))
     lifecycle.refuse_disabled(gone, datetime.now(UTC))
 
 
