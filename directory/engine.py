@@ -455,7 +455,9 @@ class _Batch:
             )
         teller = _Teller(self._engine, tree)
         told, unreadable = self._told(tree, teller, known, pks, now)
-        said_gone = [*gathered.gone, *unreadable]
+        said_gone = list(gathered.gone)
+        # Nobody said that they are gone: a mapping or a right that is wrong makes everybody unreadable at once.
+        self._missing = [*self._missing, *unreadable]
         holders = store.holders(name, {one.name for one in told if one.kind is Kind.PERSON and one.name})
         might_remove = bool(said_gone or self._missing) or any(
             not one.acts and (before := known.get(one.entry_id)) is not None and before.acts for one in told

@@ -8,7 +8,7 @@ from threading import Event, Thread
 from typing import Any
 
 from directory import store
-from directory.changes import Effects, Finding, Reader
+from directory.changes import Effects, Finding, Kind, Reader
 from directory.config import Source
 from directory.engine import Engine, Outcome
 from directory.entries import Person
@@ -237,6 +237,15 @@ def place(person: Person) -> Person:
     units = Tree(person.source, {}, (), is_whole=False).units(rows[0].parent)
     # Moved a moment ago, and not told yet: then names decide.
     return replace(person, unit_ids=units) if len(units) == len(person.ou_path) else person
+
+
+def has_ended(person: Person) -> bool:
+    """Say whether the directory's stream said last that this entry is gone, or that its person may not act.
+
+    For a sign-in, which may have been answered by a copy that has not heard of it, or a moment before it was said.
+    """
+    rows = store.known(person.source, [person.entry_uuid])
+    return any(row.kind is Kind.PERSON and (row.is_gone or not row.acts) for row in rows.values())
 
 
 # -- to follow -------------------------------------------------------------------------------------------------------

@@ -5,7 +5,14 @@ shrinks raises the person's counter, so that the access tokens that express it e
 """
 
 from .admission import directory_source
-from .directory import DirectoryEffects, admit_from_directory, explain, home_office_of, refuse_disabled
+from .directory import (
+    DirectoryEffects,
+    admit_from_directory,
+    explain,
+    has_ended,
+    home_office_of,
+    refuse_disabled,
+)
 from .locks import lock, release, set_account_end
 from .organisation import change_office_state, place_office
 from .owned import choose, settle_debts
@@ -23,6 +30,7 @@ __all__ = [
     "deactivate",
     "directory_source",
     "explain",
+    "has_ended",
     "home_office_of",
     "lock",
     "office_by_code",

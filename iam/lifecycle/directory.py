@@ -7,6 +7,7 @@ from datetime import datetime
 from django.db import transaction
 
 from directory.service import AccountStatus, Happening, Holding, Person, PersonEvent
+from directory.service import has_ended as directory_has_ended
 from iam.access.models import Office, OfficeMapping
 from iam.accounts.models import DirectoryLink, User
 from iam.audit.facts import NO_REQUEST, RequestFacts
@@ -50,6 +51,21 @@ def explain(person: Person) -> tuple[str, str, list[str]]:
             for right in given
         ),
     )
+
+
+def has_ended(person: Person) -> bool:
+    """Say whether the stream has closed, or is about to close, the account of an entry that was read just now.
+
+    For callers inside the transaction of a sign-in: whoever applies the stream waits for it from here on, and closes
+    afterwards what it opened. What was read before the stream said otherwise, or from a copy of the directory that
+    lags, must not open again what the stream closed: nobody would close it a second time.
+    """
+    list(
+        DirectoryLink.objects.select_for_update(of=("self",))
+        .filter(source=person.source, entry_uuid=person.entry_uuid)
+        .values_list("pk")
+    )
+    return directory_has_ended(person)
 
 
 @transaction.atomic

@@ -25,7 +25,7 @@ from iam.audit.facts import RequestFacts
 from iam.audit.record import Event, Outcome, record
 from iam.audit.tags import Action
 from iam.errors import Conflict
-from iam.lifecycle import admit_from_directory, refuse_disabled
+from iam.lifecycle import admit_from_directory, has_ended, refuse_disabled
 from iam.oauth.interactions import park_device
 from iam.oauth.protocol.device import read_user_code
 
@@ -191,7 +191,7 @@ def accept(
     """Make the account what the directory says, and the session what just happened; or refuse the disabled."""
     person = accepted.person
     standing = person.standing.at(now)
-    if standing is AccountStatus.DISABLED:
+    if standing is AccountStatus.DISABLED or has_ended(person):
         user = refuse_disabled(person, now, facts)
         _record_password(
             f"person:{user.sub}" if user else "anonymous", "refused", "account_disabled", login, facts, now

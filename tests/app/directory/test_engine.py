@@ -643,6 +643,24 @@ def test_entry_that_cannot_be_read_stops_nobody_else(bridge, directory):
     assert bridge.service.heard == [(Happening.DISABLED, "g1")]
 
 
+def test_person_who_cannot_be_read_any_more_leaves(bridge, directory):
+    directory.change("g1", uid=[])
+
+    bridge.poll(directory)
+
+    assert bridge.service.heard == [(Happening.LEFT, "g1")]
+
+
+def test_everybody_unreadable_at_once_removes_nobody(bridge, directory):
+    for number in range(30):
+        directory.change(f"g{number}", uid=[])
+
+    bridge.poll(directory)
+
+    assert bridge.service.heard == []
+    assert len(store.waiting("hq")) == 30
+
+
 def test_no_cookie_keeps_the_old_one(bridge, directory):
     cookie = bridge.cookie
     directory.change("g1", mail=["a@example.org"])
