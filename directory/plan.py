@@ -202,8 +202,9 @@ def _arrive(draft: _Draft, entry: Told, happening: Happening, *, takes_a_name: b
 
 def _group_or_unit(draft: _Draft, before: Known | None, entry: Told) -> None:
     if before is not None and before.kind is Kind.PERSON:
-        # What was a person is none any more. The row stays the person's: it must be found if it comes back.
-        _leave(draft, before, is_inferred=False)
+        # What was a person is none any more. The row stays the person's: it must be found if it comes back. Nobody
+        # said that the person left: a right to read login names that is lost makes everybody look so at once.
+        _leave(draft, before, is_inferred=True)
         return
     draft.rows.append(entry)
     if before is not None and before.held is not None:

@@ -661,6 +661,17 @@ def test_everybody_unreadable_at_once_removes_nobody(bridge, directory):
     assert len(store.waiting("hq")) == 30
 
 
+def test_everybody_who_looks_like_no_person_at_once_stays(bridge, directory):
+    for number in range(30):
+        entry = directory.entries[f"g{number}"]
+        directory.put(f"g{number}", Kind.UNIT, entry.rdn, entry.parent)
+
+    bridge.poll(directory)
+
+    assert bridge.service.heard == []
+    assert len(store.waiting("hq")) == 30
+
+
 def test_no_cookie_keeps_the_old_one(bridge, directory):
     cookie = bridge.cookie
     directory.change("g1", mail=["a@example.org"])
