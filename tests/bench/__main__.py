@@ -15,7 +15,7 @@ from pathlib import Path
 from types import FrameType
 
 from deploy.demo.slapd import SlapdError
-from tests.bench import limits, runs, server
+from tests.bench import crowd, limits, runs, server
 from tests.bench.limits import Limit
 from tests.bench.load import Order
 from tests.bench.operations import OPERATIONS
@@ -55,6 +55,10 @@ def main() -> int:
     parser.add_argument(
         "--pin", action="store_true", help="everything on one core, the load generator on another"
     )
+    parser.add_argument(
+        "--rows", type=int, default=0, metavar="N",
+        help="so many live sessions and families of refresh tokens beside; PostgreSQL only, a purge is measured at the end",
+    )  # fmt: skip
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write every figure there")
     arguments = parser.parse_args()
     for name in (signal.SIGTERM, signal.SIGHUP):
@@ -66,7 +70,11 @@ def main() -> int:
     databases = list(Database) if arguments.database == "both" else [Database(arguments.database)]
     try:
         measured, reports = _measure(
-            databases, arguments.only or list(OPERATIONS), arguments.seconds, arguments.workers
+            databases,
+            arguments.only or list(OPERATIONS),
+            arguments.seconds,
+            arguments.workers,
+            arguments.rows,
         )
     except (BenchError, SlapdError, RuntimeError) as problem:  # the last: a server is not installed
         _note(str(problem))
@@ -97,7 +105,7 @@ def _note(text: str) -> None:
 
 
 def _measure(
-    databases: list[Database], operations: list[str], seconds: float, workers: int
+    databases: list[Database], operations: list[str], seconds: float, workers: int, rows: int
 ) -> tuple[list[Limit], list[Report]]:
     measured = [limits.signature(LIMIT_SECONDS), limits.verification(LIMIT_SECONDS)]
     with server.temporary_folder() as folder:
@@ -107,7 +115,12 @@ def _measure(
         with server.running(database, workers) as service:
             if service.owner_url.startswith("postgresql:"):
                 measured.append(limits.postgresql_commit(service.owner_url, LIMIT_SECONDS))
+                if rows:
+                    took = crowd.fill(service.owner_url, rows)
+                    _note(f"{rows} live sessions and families were made in {took:.0f} s")
             reports.append(_one_database(database, service, operations, seconds))
+            if rows and service.owner_url.startswith("postgresql:"):
+                _note(f"purging a tenth: {service.run('tests.bench.crowd', '0.1').strip()}")
     return measured, reports
 
 

@@ -103,6 +103,16 @@ class Service:
     world_file: Path
     owner_url: str
 
+    def run(self, module: str, *arguments: str) -> str:
+        """Run a program in the service's environment; return what it prints. Raises BenchError."""
+        done = subprocess.run(
+            [sys.executable, "-m", module, *arguments], cwd=ROOT, env=self.server.environment, text=True,
+            capture_output=True, check=False, timeout=1800,
+        )  # fmt: skip
+        if done.returncode:
+            raise BenchError(f"{module} failed: {done.stderr.strip().splitlines()[-1:]}")
+        return done.stdout
+
     def parts(self) -> dict[str, ProcessTree]:
         """Return what does the work, by name; SQLite works inside the service's own processes."""
         parts = {"service": self.server.tree, "directory": self.directory}
