@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from django.core.management.base import CommandError
+from django.db import transaction
 
 from directory.service import Ambiguous, Found, Unavailable, Unknown, find
 from iam.accounts.models import DirectoryLink, User
-from iam.lifecycle import admit_from_directory
+from iam.lifecycle import admit_from_directory, has_ended
 
 
 def operator() -> str:
@@ -47,8 +48,15 @@ def person_named(login: str, now: datetime, warn: Callable[[str], None]) -> Name
                     return Named(link.user)
             known = User.objects.filter(
                 links__source=person.source, links__entry_uuid=person.entry_uuid
-            ).exists()
-            return Named(admit_from_directory(person, now), created=not known)
+            ).first()
+            with transaction.atomic():
+                # A copy that lags still shows who has left; a look at somebody must not let them in again.
+                if known is not None and has_ended(person):
+                    warn(
+                        f"{login!r} has left, or is held, as the directory's stream says; nothing was read again."
+                    )
+                    return Named(known)
+                return Named(admit_from_directory(person, now), created=known is None)
         case Ambiguous(count):
             raise CommandError(f"{login!r} means {count} entries of the directory; nothing was done.")
         case Unknown():

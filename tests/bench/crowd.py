@@ -43,6 +43,9 @@ def fill(owner_url: str, rows: int) -> float:
         )
         # Triggers tell workers of changes; nobody remembers a row that did not exist.
         connection.execute("ALTER TABLE accounts_loginsession DISABLE TRIGGER USER")
+        connection.execute(
+            "CREATE TEMP TABLE template AS SELECT *, row_number() OVER () AS n FROM accounts_loginsession"
+        )
         (templates,) = connection.execute("SELECT count(*) FROM accounts_loginsession").fetchone() or (0,)
         made = 0
         while made < rows:
@@ -50,9 +53,7 @@ def fill(owner_url: str, rows: int) -> float:
             connection.execute(
                 sql.SQL(
                     "INSERT INTO accounts_loginsession ({columns}) SELECT {chosen} FROM"
-                    " (SELECT *, row_number() OVER (ORDER BY created_at, id) AS n FROM accounts_loginsession"
-                    "  ORDER BY created_at, id LIMIT {templates}) s"
-                    " JOIN generate_series(1, {some}) g ON g % {templates} = s.n - 1"
+                    " template s JOIN generate_series(1, {some}) g ON g % {templates} = s.n - 1"
                 ).format(
                     columns=sql.SQL(", ").join(map(sql.Identifier, columns)),
                     chosen=chosen,
