@@ -4,8 +4,11 @@ import contextlib
 import json
 import socket
 import struct
+import threading
 import time
+from types import SimpleNamespace
 
+from iam.oauth import memory
 from iam.serving import http
 
 from .conftest import rest
@@ -108,3 +111,12 @@ def test_expectation_of_a_request_that_waited_is_met(running):
                 assert block
                 seen += block
     assert b" 100 Continue" in seen
+
+
+def test_loop_does_not_wait_for_a_thread_that_reads_the_memory_from_sqlite(monkeypatch):
+    monkeypatch.setattr(memory, "connection", SimpleNamespace(vendor="sqlite"))
+    with memory._lock:
+        one = threading.Thread(target=memory.listen, daemon=True)
+        one.start()
+        one.join(2)
+        assert not one.is_alive()
