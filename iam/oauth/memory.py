@@ -146,10 +146,10 @@ _listener: Listener | None = None
 def listen() -> None:
     """Begin to listen for changes, once a process; on SQLite there is nothing to listen to."""
     global _listener
-    if _listener is not None:
-        return
+    if _listener is not None or connection.vendor != "postgresql":
+        return  # without the lock: on SQLite who holds it reads the database, and the server's loop asks this
     with _lock:
-        if _listener is None and connection.vendor == "postgresql":
+        if _listener is None:
             _listener = Listener(_told)
             _listener.start()
 

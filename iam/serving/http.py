@@ -42,6 +42,7 @@ WRITE_SECONDS = 30
 LINGER_SECONDS = 2
 
 _NAMES_MAX = 512
+_NAME_BYTES_MAX = 64
 
 Environment = dict[str, Any]  # Any: WSGI's
 
@@ -101,7 +102,9 @@ class Server:
         name = (
             "" if "_" in upper else plain if plain in {"CONTENT_TYPE", "CONTENT_LENGTH"} else f"HTTP_{plain}"
         )
-        if len(self.names) < _NAMES_MAX:  # who invents names does not fill the memory
+        if (
+            len(self.names) < _NAMES_MAX and len(header) <= _NAME_BYTES_MAX
+        ):  # who invents names does not fill the memory
             self.names[header] = name
         return name
 
@@ -110,7 +113,7 @@ class Connection(asyncio.Protocol):
     """One client. Everything here happens in the loop's thread."""
 
     __slots__ = (
-        "_body", "_body_kept", "_body_read", "_ends", "_environment", "_head_read", "_headers", "_in_head",
+        "_body", "_body_kept", "_body_read", "_ends", "_environment", "_expects", "_head_read", "_headers", "_in_head",
         "_is_blocked", "_is_lingering", "_is_paused", "_is_whole", "_keeps_alive", "_parser", "_peer", "_server", "_since",
         "_stash", "_target", "_transport", "_waiting", "is_answered", "is_gone", "takes_more",
     )  # fmt: skip
@@ -130,7 +133,7 @@ class Connection(asyncio.Protocol):
         self._is_blocked = self._is_paused = self._is_lingering = False
         self._ends = False  # nothing more is read
         self._is_whole = True  # no request has begun
-        self._in_head = False
+        self._in_head = self._expects = False
         self._head_read = self._body_read = self._body_kept = self._headers = 0
         self._keeps_alive = True
         self._target = b""
@@ -183,9 +186,7 @@ class Connection(asyncio.Protocol):
             return
         if self._stash or self._is_blocked or not self.is_answered:
             self._stash += data
-            if not self._is_paused:
-                self._is_paused = True
-                self._transport.pause_reading()
+            self._pause()
         else:
             self._feed(data)
 
@@ -193,7 +194,8 @@ class Connection(asyncio.Protocol):
         """Close the connection if the client takes too long for what is to be done now."""
         waited = second - self._since
         if self._is_lingering:
-            if waited > LINGER_SECONDS:
+            # what is on its way is no linger yet: a slow client has the time of every other answer
+            if waited > (WRITE_SECONDS if self._transport.get_write_buffer_size() else LINGER_SECONDS):
                 self._transport.abort()
         elif self._is_blocked:
             if waited > WRITE_SECONDS:
@@ -208,6 +210,11 @@ class Connection(asyncio.Protocol):
         elif waited > IDLE_SECONDS or (self._server.is_stopping and not self._stash):
             self._ends = True
             self._transport.close()
+
+    def _pause(self) -> None:
+        if not self._is_paused:
+            self._is_paused = True
+            self._transport.pause_reading()
 
     def _is_done(self) -> bool:
         """Say whether everything that was asked is answered."""
@@ -225,6 +232,7 @@ class Connection(asyncio.Protocol):
                 return
             if data and (self._is_blocked or not self.is_answered):
                 self._stash = data
+                self._pause()  # the client's end is then seen behind what it sent, not before
                 return
 
     def _parse(self, piece: bytes) -> None:
@@ -256,7 +264,7 @@ class Connection(asyncio.Protocol):
     def on_message_begin(self) -> None:
         """Begin a request; httptools calls this and the following."""
         self._environment, self._target = {}, b""
-        self._is_whole, self._in_head = False, True
+        self._is_whole, self._in_head, self._expects = False, True, False
         self._head_read = self._body_read = self._headers = 0
 
     def on_url(self, target: bytes) -> None:
@@ -310,17 +318,23 @@ class Connection(asyncio.Protocol):
         if "HTTP_EXPECT" in environment:
             if environment["HTTP_EXPECT"].lower() != "100-continue":
                 raise Refused(417)
-            if version == "1.1" and self._is_done():
-                self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self._expects = version == "1.1"
+            self._meet_expectation()
+
+    def _meet_expectation(self) -> None:
+        """Ask for the body, once every answer before is out."""
+        if self._expects and self._is_done():
+            self._expects = False
+            self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def _read_target(self) -> None:
         """Tell the application path and query. Raises: Refused. Spec: RFC 9112 §3.2."""
         target, environment = self._target, self._environment
+        if b"#" in target:
+            raise Refused(400)
         if target[:1] != b"/":
             target = self._target_of_another_form(target)
         path, _, query = target.partition(b"?")
-        if b"#" in target:
-            raise Refused(400)
         if b"%" in path:
             path = unquote_to_bytes(path)
         environment["PATH_INFO"] = path.decode("latin-1")
@@ -336,9 +350,8 @@ class Connection(asyncio.Protocol):
         if url.schema not in {b"http", b"https"} or not url.host or url.userinfo:
             raise Refused(400)
         port = b":%d" % url.port if url.port else b""
-        self._environment["HTTP_HOST"] = (url.host + port).decode(
-            "latin-1"
-        )  # RFC 9112 §3.2.2: this one counts
+        host = b"[%b]" % url.host if b":" in url.host else url.host
+        self._environment["HTTP_HOST"] = (host + port).decode("latin-1")  # RFC 9112 §3.2.2: this one counts
         return bytes(url.path or b"/") + (b"?" + url.query if url.query else b"")
 
     def on_body(self, data: bytes) -> None:
@@ -361,7 +374,7 @@ class Connection(asyncio.Protocol):
             body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
             self._drop_body()
             environment.setdefault("CONTENT_LENGTH", str(len(body)))  # it came in chunks
-        self._is_whole = True
+        self._is_whole, self._expects = True, False
         if not keeps_alive:
             self._ends = True
         if self._is_done():
@@ -382,8 +395,16 @@ class Connection(asyncio.Protocol):
         server = self._server
         ready = server.application.at_once(environment, body)
         if ready is None:
+            if server.bodies_kept + len(body) > BODIES_KEPT_MAX:
+                self._waiting.clear()
+                self._say_no(503)
+                return
+            server.bodies_kept += len(
+                body
+            )  # until its thread is done with it, whether or not we are still here
             self.is_answered = False
-            server.application.later(environment, body, Reply(server, self, environment, keeps_alive))
+            reply = Reply(server, self, environment, keeps_alive, len(body))
+            server.application.later(environment, body, reply)
             return
         head, text = ready
         if environment["REQUEST_METHOD"] == "HEAD":
@@ -420,7 +441,9 @@ class Connection(asyncio.Protocol):
         if self._ends:
             self._close()
             return
-        if self._stash:
+        if not self._stash:
+            self._meet_expectation()
+        else:
             data, self._stash = self._stash, b""
             self._feed(data)
         if self._is_paused and not self._stash and not self._ends:
@@ -434,6 +457,9 @@ class Connection(asyncio.Protocol):
         self._ends = True
         if not self._is_done():
             return  # the answers before come first; then the connection is closed
+        self._say_no(status)
+
+    def _say_no(self, status: int) -> None:
         phrase = responses[status]
         self._transport.write(
             f"HTTP/1.1 {status} {phrase}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {len(phrase)}\r\n"
@@ -463,14 +489,24 @@ class Connection(asyncio.Protocol):
 class Reply:
     """The answer that a thread makes for one request; its methods are called in that thread, in this order."""
 
-    __slots__ = ("_connection", "_is_chunked", "_is_head", "_keeps_alive", "_left", "_protocol", "_server")
+    __slots__ = (
+        "_connection",
+        "_is_chunked",
+        "_is_head",
+        "_keeps_alive",
+        "_kept",
+        "_left",
+        "_protocol",
+        "_server",
+    )
 
     def __init__(
-        self, server: Server, connection: Connection, environment: Environment, keeps_alive: bool
+        self, server: Server, connection: Connection, environment: Environment, keeps_alive: bool, kept: int
     ) -> None:
         self._server = server
         self._connection = connection
         self._keeps_alive = keeps_alive
+        self._kept = kept  # bytes of the body, which the server counts while a thread has it
         self._is_head = environment["REQUEST_METHOD"] == "HEAD"
         self._protocol = environment["SERVER_PROTOCOL"]
         self._is_chunked = False
@@ -524,4 +560,9 @@ class Reply:
         self._tell(b"", closes=True)
 
     def _tell(self, data: bytes, *, closes: bool) -> None:
-        self._server.loop.call_soon_threadsafe(self._connection.send, data, True, closes)
+        self._server.loop.call_soon_threadsafe(self._end, data, closes)
+
+    def _end(self, data: bytes, closes: bool) -> None:
+        self._server.bodies_kept -= self._kept
+        self._kept = 0
+        self._connection.send(data, True, closes)

@@ -42,12 +42,14 @@ class Threads:
         while True:
             environment, body, reply = self._queue.get()
             try:
+                if not reply.is_wanted:
+                    raise ConnectionError("the client is gone")
                 environment.update(self._base)
                 environment["wsgi.input"] = BytesIO(body)
                 _Answer(reply).make(self._application, environment)
             except ConnectionError:
                 reply.fail()
-            except Exception:
+            except BaseException:  # a thread that ended would be missed by every request after
                 logger.exception("A request was not answered.")
                 reply.fail()
             del environment, body, reply  # nothing of a request outlives it while the thread waits
@@ -72,7 +74,9 @@ class _Answer:
                     self._write(part, len(parts) if isinstance(parts, list | tuple) else None)
             finally:
                 getattr(parts, "close", bool)()
-        except Exception:
+            if not self._has_begun:
+                self._begin(0)
+        except BaseException:  # SystemExit too: nobody may end the process by a request
             if self._has_begun:
                 raise
             logger.exception("A request failed.")

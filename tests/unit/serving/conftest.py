@@ -56,6 +56,14 @@ class Echo:
             case "/split":
                 start_response("200 OK", [("Location", "/a\r\nSet-Cookie: stolen=1")])
                 return [b"x"]
+            case "/split-empty":
+                start_response("302 Found", [("Location", "/a\r\nSet-Cookie: stolen=1")])
+                return []
+            case "/exits":
+                raise SystemExit(1)
+            case "/eight":
+                start_response("200 OK", [("Content-Length", "8000000")])
+                return [b"x" * 8_000_000]
             case "/slow":
                 assert self.go.wait(10)
             case "/large":
