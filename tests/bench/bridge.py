@@ -74,7 +74,7 @@ def bridge(source: Source, server: slapd.Server, people: int) -> Iterator[Bridge
 
 def ten_changes(people: int, round_: int) -> str:
     """Return five changes of people, two joiners, two leavers and a move."""
-    first = 100 + 20 * round_
+    first = (100 + 20 * round_) % max(people - 20, 1)  # also where there are not so many
     dns = [population.person_dn(first + number, people) for number in range(10)]
     changed = [f"dn: {dn}\nchangetype: modify\nreplace: title\ntitle: Changed {round_}\n" for dn in dns[:5]]
     new = [

@@ -173,8 +173,9 @@ def test_a31_the_same_flow_in_a_second_tab_shows_the_open_step_and_both_tabs_end
     second.reload()
 
     expect(first.locator("h1")).to_have_text("application")
-    expect(second.locator("h1")).to_have_text("This sign-in is over")
-    assert len(application.answers) == 1
+    # For a minute a finished sign-in leads on instead of ending: its answer may have been lost (ADR 0061).
+    expect(second.locator("h1")).to_have_text("application")
+    assert len(set(application.answers)) == 2  # two codes; the first, unused, ended with the second
 
 
 def test_a46_second_person_in_another_tab_ends_the_first_ones_sign_in(
