@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from django.db import IntegrityError, transaction
@@ -83,6 +84,19 @@ class Admission:
         """Return who did it, for the audit."""
         return f"system:{directory_source(self.source)}"
 
+    # Any: the other fields of an Event
+    def _event(self, action: Action, user: User, outcome: Outcome = Outcome.SUCCESS, **said: Any) -> Event:
+        """Return an event about one person of this batch."""
+        return Event(
+            action,
+            outcome,
+            actor=self.actor,
+            now=self.now,
+            object=f"person:{user.sub}",
+            request_id=self.facts.request_id,
+            **said,
+        )
+
     # -- who is who ---------------------------------------------------------------------------------------------
 
     def _links(self, entry_ids: Iterable[str]) -> dict[str, DirectoryLink]:
@@ -114,14 +128,10 @@ class Admission:
         for link in links.values():
             link.active = link.active and link.pk not in set(waiting)
         record_all(
-            Event(
+            self._event(
                 Action.LOGIN_RELEASE,
-                Outcome.SUCCESS,
-                actor=self.actor,
-                now=self.now,
-                object=f"person:{holder.user.sub}",
+                holder.user,
                 reason="name_given_to_another_entry",
-                request_id=self.facts.request_id,
                 details={"login": holder.login},
             )
             for holder in gone
@@ -179,14 +189,10 @@ class Admission:
                 return {one: user for person in people for one, user in self._create_or_find(person).items()}
             return {people[0].entry_uuid: self._find(people[0])}
         record_all(
-            Event(
+            self._event(
                 Action.PERSON_CREATE,
-                Outcome.SUCCESS,
-                actor=self.actor,
-                now=self.now,
-                object=f"person:{user.sub}",
+                user,
                 method=f"until {user.valid_until.isoformat()}" if user.valid_until else "",
-                request_id=self.facts.request_id,
                 details={"login": person.login, "name": person.name_latin or person.name_arabic},
             )
             for user, person in zip(users, people, strict=True)
@@ -228,15 +234,7 @@ class Admission:
             [user for user, _ in changed.values()], [*DESCRIBED, "language"], batch_size=500
         )
         record_all(
-            Event(
-                Action.PERSON_CHANGE,
-                Outcome.SUCCESS,
-                actor=self.actor,
-                now=self.now,
-                object=f"person:{user.sub}",
-                method=", ".join(names),
-                request_id=self.facts.request_id,
-            )
+            self._event(Action.PERSON_CHANGE, user, method=", ".join(names))
             for user, names in changed.values()
             if user.created_at != self.now
         )
@@ -271,16 +269,7 @@ class Admission:
         for user in closed:
             user.is_active, user.inactive_reason = True, ""
         record_all(
-            Event(
-                Action.PERSON_REACTIVATE,
-                Outcome.SUCCESS,
-                actor=self.actor,
-                now=self.now,
-                object=f"person:{user.sub}",
-                reason="active_in_directory",
-                request_id=self.facts.request_id,
-            )
-            for user in closed
+            self._event(Action.PERSON_REACTIVATE, user, reason="active_in_directory") for user in closed
         )
 
     # -- where they work ------------------------------------------------------------------------------------------
@@ -313,29 +302,22 @@ class Admission:
                 if office is not None:
                     begun.append(access.home(user, office, directory_source(self.source), self.now))
                 events.append(
-                    Event(
+                    self._event(
                         Action.POSTING_CHANGE,
-                        Outcome.SUCCESS,
-                        actor=self.actor,
-                        now=self.now,
-                        object=f"person:{user.sub}",
+                        user,
                         office=after or "",
                         method=f"{before or 'none'} to {after or 'none'}",
                         reason=why,
-                        request_id=self.facts.request_id,
                     )
                 )
             if is_alarm and (before != after or user.created_at == self.now):
                 events.append(
-                    Event(
+                    self._event(
                         Action.OFFICE_MISSING,
-                        Outcome.ERROR,
-                        actor=self.actor,
-                        now=self.now,
-                        object=f"person:{user.sub}",
+                        user,
+                        outcome=Outcome.ERROR,
                         reason="default_office" if office else "no_mapping",
                         office=after or "",
-                        request_id=self.facts.request_id,
                     )
                 )
         access.move_homes(ended, begun, self.now)
