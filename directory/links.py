@@ -114,3 +114,29 @@ def write_closure(
     if not added and not removed:
         return set()
     return store.write_above(groups.changed_closure(store.nested(source), added, removed))
+
+
+def drop(source: str, linked: Links, groups: Collection[int]) -> set[int]:
+    """Unlink groups that are gone; return the people who have fewer groups now."""
+    if not groups:
+        return set()
+    unlink(linked, groups)
+    return relink(source, linked, set(groups))
+
+
+def relink(source: str, linked: Links, changed: Collection[int]) -> set[int]:
+    """Store links and closure; return the people whose groups are others. `changed`: groups called otherwise, or gone."""
+    members = linked.members()
+    nested = store.only_groups(members)
+    people = members - nested
+    direct = store.people_in(changed) if changed else set()
+    write(linked)
+    if changed:
+        below = store.below_of(changed)
+        direct |= store.people_in(below)
+    other = write_closure(
+        source,
+        [(member, group) for group, member, _ in linked.added if member in nested],
+        [(member, group) for group, member in linked.removed if member in nested],
+    )
+    return people | direct | store.people_in(other)

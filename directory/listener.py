@@ -22,9 +22,10 @@ from threading import Event
 from django.db import DatabaseError, InterfaceError, connection, connections
 
 from directory import store
+from directory.batch import Overtaken
 from directory.changes import Change, Effects, Ending, Reader, Reading
 from directory.config import Source
-from directory.engine import Engine, Overtaken, Refused
+from directory.engine import Engine, Refused
 from directory.errors import DirectoryError, UnavailableReason
 from directory.readers import open_reader
 

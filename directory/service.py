@@ -18,12 +18,13 @@ from typing import TypeVar
 from django.conf import settings
 
 from directory import entries
+from directory.batch import Overtaken
 from directory.brake import Brake, Holding, Removal
 from directory.breaker import Reading
 from directory.budget import Budget
 from directory.changes import Effects, Happening, PersonEvent
 from directory.config import Source
-from directory.engine import NotApproved, Overtaken, Refused
+from directory.engine import NotApproved, Refused
 from directory.entries import Group, Person
 from directory.errors import DirectoryError, UnavailableReason
 from directory.operation import (

@@ -7,8 +7,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from directory import models, store
+from directory.batch import Overtaken
 from directory.changes import Completeness, Ending, Happening, Kind
-from directory.engine import NotApproved, Overtaken, Refused
+from directory.engine import NotApproved, Refused
 from directory.errors import DirectoryError
 from tests.app.directory.synthetic import Bridge, Directory, Reading, source
 
