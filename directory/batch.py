@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 
-from directory import entries, links, mapping, names, store
+from directory import entries, links, mapping, names, store, stored_links, stored_removals
 from directory.changes import Completeness, Effects, Happening, Kind
 from directory.config import Source
 from directory.entries import Person, RawEntry
@@ -92,18 +92,20 @@ class Batch:
         )
         rules = self._source.brake
         pressure = (
-            store.pressure(name, now, rules.window, counts_groups=bool(self._missing))
+            stored_removals.pressure(name, now, rules.window, counts_groups=bool(self._missing))
             if might_remove
-            else store.no_pressure()
+            else stored_removals.no_pressure()
         )
         self.plan = plan = decide_plan(rules, known, told, said_gone, self._missing, holders, pressure)
 
         written = plan.rows
         store.write_entries(name, written, set(numbers.values()), state.version + 1)
         settle_removals(name, plan, gathered.began_at, now)
-        store.count_people(name, _moves(known, written))
+        stored_removals.count_people(name, _moves(known, written))
         renamed = [one for one in written if _is_renamed(known.get(one.entry_id), one)]
-        store.forget_names([one.pk for one in renamed if one.kind is not Kind.UNIT and one.entry_id in known])
+        stored_links.forget_names(
+            [one.pk for one in renamed if one.kind is not Kind.UNIT and one.entry_id in known]
+        )
         store.add_rechecks(name, [known[one].pk for one in plan.moved_units if known[one].kind is Kind.UNIT])
         affected = self._link(tree, known, pks, written, renamed, is_complete=is_complete)
         joining = who_may_join(name)
@@ -209,7 +211,7 @@ class Batch:
         members = {pks[one]: names_ for one, names_ in gathered.groups.items() if is_complete and one in pks}
         members |= {one.pk: gathered.read[one.entry_id].members for one in written if one.kind is Kind.GROUP}
         for some in store.chunks(members, GROUPS_AT_ONCE):
-            stored, unresolved = store.edges_of(some), store.unresolved_of(some)
+            stored, unresolved = stored_links.edges_of(some), stored_links.unresolved_of(some)
             for group in some:
                 links.compare(
                     self.links,
@@ -223,7 +225,7 @@ class Batch:
         if self._touched:
             self.links.leave_alone(self._touched)
         arrived: dict[bytes, int] = {}
-        for one in renamed if store.has_unresolved() else ():
+        for one in renamed if stored_links.has_unresolved() else ():
             if one.kind is not Kind.UNIT:
                 arrived[names.key(gathered.read[one.entry_id].dn)] = one.pk
         if arrived:
@@ -276,7 +278,7 @@ class Batch:
                     "links": self.links.count,
                     "missing": len(self._missing),
                 }
-            store.recount_people(self._name)
+            stored_removals.recount_people(self._name)
             if not self._is_rehearsal:
                 self._effects.know_units(self._name, _unit_names(store.units(self._name).values()))
         store.advance(self._name, **changes)
@@ -286,10 +288,10 @@ def settle_removals(
     name: str, plan: Plan, seen_at: datetime, now: datetime, *, is_approved: bool = False
 ) -> None:
     """Write down who waits, who waits no longer, and who went."""
-    store.release(name, plan.released)
-    store.hold(name, plan.waiting, now)
+    stored_removals.release(name, plan.released)
+    stored_removals.hold(name, plan.waiting, now)
     events = {event.entry_id: event for event in plan.events}
-    store.note_removals(
+    stored_removals.note_removals(
         name,
         [(removal, events[removal.entry_id]) for removal in plan.removed],
         seen_at,
@@ -297,12 +299,12 @@ def settle_removals(
         is_approved=is_approved,
     )
     store.mark_gone(name, plan.leavers, now)
-    store.count_people(name, Counter(_offices(plan, plan.leavers, -1)))
+    stored_removals.count_people(name, Counter(_offices(plan, plan.leavers, -1)))
 
 
 def who_may_join(name: str) -> list[Intended]:
     """Return who waited for a login name that is nobody else's now; they wait no longer."""
-    waiting = store.waiting_for_names(name)
+    waiting = stored_removals.waiting_for_names(name)
     if not waiting:
         return []
     taken = store.holders(name, set(waiting.values()))
@@ -310,7 +312,7 @@ def who_may_join(name: str) -> list[Intended]:
     for entry_id, login in waiting.items():
         if login not in taken:
             free.setdefault(login, entry_id)
-    store.release(name, list(free.values()))
+    stored_removals.release(name, list(free.values()))
     return [Intended(Happening.JOINED, entry_id) for entry_id in free.values()]
 
 

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 
 from django.db import transaction
 
-from directory import links, store
+from directory import links, store, stored_removals
 from directory.batch import Batch, base_id, fold_login, settle_removals, who_may_join
 from directory.changes import Completeness, Effects, Happening, Kind, Reader, Reading
 from directory.config import Source
@@ -127,7 +127,7 @@ class Engine:
             and known.entry_id not in gathered.gone
         ]
         lost = [known for known in absent if known.kind is Kind.PERSON]
-        accepted = store.accepted_people(self.source.name)
+        accepted = stored_removals.accepted_people(self.source.name)
         if absent and not (accepted is not None and len(lost) <= accepted):
             base = base_id(self.source, gathered)
             if state.base_id and base and base != state.base_id:
@@ -180,7 +180,7 @@ class Engine:
             now = self._clock()
             teller = Teller(self.source, self._effects)
             moved = teller.place_again(store.load(name, pks=pks))
-            store.count_people(name, moved)
+            stored_removals.count_people(name, moved)
             teller.tell([], pks, now)
             store.advance(name)
         return True
@@ -200,7 +200,7 @@ class Engine:
             ]  # as they are, but for the clock
             plan = decide_plan(
                 self.source.brake, known, told, (), (), {one.name: one.entry_id for one in told},
-                store.pressure(name, now, self.source.brake.window),
+                stored_removals.pressure(name, now, self.source.brake.window),
             )  # fmt: skip
             store.stop_acting(name, ids)
             settle_removals(name, plan, now, now)
@@ -219,12 +219,12 @@ class Engine:
         way: the next one may cost so many people. Raises NotApproved with the number that waits, DirectoryError.
         """
         name = self.source.name
-        waiting = store.waiting(name)
-        refused = store.refused_people(name)
+        waiting = stored_removals.waiting(name)
+        refused = stored_removals.refused_people(name)
         if not waiting and refused:
             if number != refused:
                 raise NotApproved(refused)
-            store.accept_refused(name)
+            stored_removals.accept_refused(name)
             return 0
         if number != len(waiting):
             raise NotApproved(len(waiting))
@@ -232,8 +232,8 @@ class Engine:
         there = reader.lookup(inferred) if inferred else frozenset()
         with transaction.atomic():
             store.lock(name)
-            if store.waiting(name) != waiting:
-                raise NotApproved(len(store.waiting(name)))
+            if stored_removals.waiting(name) != waiting:
+                raise NotApproved(len(stored_removals.waiting(name)))
             now = self._clock()
             meant = [one for one in waiting if one.removal.entry_id not in there]
             known = store.known(name, [one.removal.entry_id for one in meant])
@@ -252,7 +252,7 @@ class Engine:
                 removed=tuple(one.removal for one in people),
                 released=tuple(one.removal.entry_id for one in waiting),
             )
-            settle_removals(name, plan, store.oldest(waiting, now), now, is_approved=True)
+            settle_removals(name, plan, stored_removals.oldest(waiting, now), now, is_approved=True)
             joins, affected = self._without(dropped)
             teller = Teller(self.source, self._effects)
             told = {event.entry_id for event in plan.events}
@@ -280,7 +280,7 @@ class Engine:
         with transaction.atomic():
             store.lock(name)
             now = self._clock()
-            rows = store.load(name, entry_ids=store.restorable(name, who, now - store.KEPT_FOR))
+            rows = store.load(name, entry_ids=stored_removals.restorable(name, who, now - store.KEPT_FOR))
             taken = set(store.holders(name, {row.name for row in rows}))
             back: list[Row] = []
             for row in rows:
@@ -288,8 +288,8 @@ class Engine:
                     taken.add(row.name)
                     back.append(row)
             ids = [row.entry_id for row in back]
-            store.bring_back(name, ids, now)
-            store.count_people(name, Counter(row.office for row in back))
+            stored_removals.bring_back(name, ids, now)
+            stored_removals.count_people(name, Counter(row.office for row in back))
             teller = Teller(self.source, self._effects)
             teller.tell([Intended(Happening.RETURNED, row.entry_id) for row in back if row.acts], (), now)
             store.advance(name, applied_at=now)

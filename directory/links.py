@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from directory import groups, names, store
+from directory import groups, names, stored_links
 from directory.tree import Tree
 
 
@@ -80,8 +80,8 @@ def compare(
 
 def settle(links: Links, arrived: Mapping[bytes, int]) -> None:
     """Link those whose names groups were waiting for, by the keys of names that are somebody's now."""
-    taken = store.take_unresolved(arrived)
-    have = store.edges_of({group for group, _, _ in taken})
+    taken = stored_links.take_unresolved(arrived)
+    have = stored_links.edges_of({group for group, _, _ in taken})
     known = {(group, member) for group, member, _ in links.added}
     for group, member, number in taken:
         # What was settled was looked up just now, or is no member any more.
@@ -94,16 +94,16 @@ def settle(links: Links, arrived: Mapping[bytes, int]) -> None:
 
 def unlink(links: Links, gone_groups: Collection[int]) -> None:
     """Add to `links` what ends with groups that are gone: their members, and that they are members."""
-    for group, stored in store.edges_of(gone_groups).items():
+    for group, stored in stored_links.edges_of(gone_groups).items():
         links.removed.update((group, member) for member in stored)
-    for member, above in store.groups_of(gone_groups).items():
+    for member, above in stored_links.groups_of(gone_groups).items():
         links.removed.update((group, member) for group in above)
 
 
 def write(links: Links) -> None:
     """Store links."""
-    store.write_edges(links.added, links.removed, links.renamed)
-    store.write_unresolved(links.unresolved, links.settled)
+    stored_links.write_edges(links.added, links.removed, links.renamed)
+    stored_links.write_unresolved(links.unresolved, links.settled)
 
 
 def write_closure(
@@ -113,7 +113,7 @@ def write_closure(
     added, removed = list(added), list(removed)
     if not added and not removed:
         return set()
-    return store.write_above(groups.changed_closure(store.nested(source), added, removed))
+    return stored_links.write_above(groups.changed_closure(stored_links.nested(source), added, removed))
 
 
 def drop(source: str, linked: Links, groups: Collection[int]) -> set[int]:
@@ -127,16 +127,16 @@ def drop(source: str, linked: Links, groups: Collection[int]) -> set[int]:
 def relink(source: str, linked: Links, changed: Collection[int]) -> set[int]:
     """Store links and closure; return the people whose groups are others. `changed`: groups called otherwise, or gone."""
     members = linked.members()
-    nested = store.only_groups(members)
+    nested = stored_links.only_groups(members)
     people = members - nested
-    direct = store.people_in(changed) if changed else set()
+    direct = stored_links.people_in(changed) if changed else set()
     write(linked)
     if changed:
-        below = store.below_of(changed)
-        direct |= store.people_in(below)
+        below = stored_links.below_of(changed)
+        direct |= stored_links.people_in(below)
     other = write_closure(
         source,
         [(member, group) for group, member, _ in linked.added if member in nested],
         [(member, group) for group, member in linked.removed if member in nested],
     )
-    return people | direct | store.people_in(other)
+    return people | direct | stored_links.people_in(other)

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from threading import Event, Thread
 from typing import Any
 
-from directory import store
+from directory import store, stored_removals
 from directory.changes import Effects, Finding, Kind, Reader
 from directory.config import Source
 from directory.engine import Engine, Outcome
@@ -83,9 +83,9 @@ class Status:
 def status(source: str, now: datetime) -> Status:
     """Return how a directory stands; asks the database only."""
     row = store.state_row(source)
-    counted = store.counted(source)
-    waiting = store.waiting(source)
-    reasons: dict[tuple[Wait, bool, str], list[store.HeldRow]] = {}
+    counted = stored_removals.counted(source)
+    waiting = stored_removals.waiting(source)
+    reasons: dict[tuple[Wait, bool, str], list[stored_removals.HeldRow]] = {}
     for one in waiting:
         reasons.setdefault((one.wait, one.removal.is_inferred, one.reason), []).append(one)
     some = {one.removal.entry_id for rows in reasons.values() for one in rows[:10]}
@@ -110,7 +110,7 @@ def status(source: str, now: datetime) -> Status:
             )
             for (wait, is_inferred, reason), rows in reasons.items()
         ),
-        names_taken=len(store.waiting_for_names(source)),
+        names_taken=len(stored_removals.waiting_for_names(source)),
         refusal=row.refusal,
         refused_people=row.refused_people,
         trouble=row.trouble,
@@ -119,7 +119,7 @@ def status(source: str, now: datetime) -> Status:
         findings=tuple(Finding(one) for one in row.findings),
         latencies=tuple(
             Latency(office, len(seconds), _quantile(seconds, 0.5), _quantile(seconds, 0.99))
-            for office, seconds in sorted(store.latencies(source, now - LATENCIES_OF).items())
+            for office, seconds in sorted(stored_removals.latencies(source, now - LATENCIES_OF).items())
         ),
     )  # fmt: skip
 

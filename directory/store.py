@@ -11,22 +11,20 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 from django.db import connection, transaction
-from django.db.models import Count, F
+from django.db.models import F
 
-from directory.brake import GROUPS, Pressure, Removal
 from directory.changes import Kind
 from directory.models import (
     Above,
     Edge,
     Entry,
     Held,
-    Population,
     Recheck,
     SourceState,
     Unresolved,
 )
 from directory.models import Removal as RemovalRow
-from directory.plan import Intended, Known, Told, Wait, Waiting
+from directory.plan import Known, Told, Wait
 
 AT_ONCE = 500  # values in one statement: SQLite takes some thousands
 COPY_FROM = 200  # rows from which COPY is worth its round trips
@@ -219,7 +217,8 @@ def _bind(value: Any) -> Any:  # Any: what a column holds
     return value
 
 
-def _next_batch(source: str) -> Any:  # Any: a query inside a statement
+def next_batch(source: str) -> Any:  # Any: a query inside a statement
+    """Return, as part of a statement, the number of the batch that is being written."""
     return SourceState.objects.filter(source=source).values(next=F("version") + 1)[:1]
 
 
@@ -234,7 +233,7 @@ def mark_gone(source: str, entry_ids: Collection[str], now: datetime) -> None:
     for chunk in chunks(entry_ids):
         rows = Entry.objects.filter(source=source, entry_id__in=chunk)
         Edge.objects.filter(member_id__in=list(rows.values_list("pk", flat=True))).delete()
-        rows.update(gone_at=now, kept_at=None, batch=_next_batch(source))
+        rows.update(gone_at=now, kept_at=None, batch=next_batch(source))
 
 
 def drop(pks: Collection[int]) -> None:
@@ -314,145 +313,6 @@ def people_below(unit: int, after: int, limit: int) -> list[int]:
         return [row[0] for row in cursor.fetchall()]
 
 
-# -- groups ----------------------------------------------------------------------------------------------------
-
-
-def edges_of(groups: Collection[int]) -> dict[int, dict[int, int]]:
-    """Return the members of groups: group -> member -> number of the name that said so."""
-    found: dict[int, dict[int, int]] = {group: {} for group in groups}
-    for chunk in chunks(groups):
-        rows = Edge.objects.filter(group_id__in=chunk).values_list("group_id", "member_id", "given")
-        for group, member, number in rows.iterator(chunk_size=5000):
-            found[group][member] = number
-    return found
-
-
-def unresolved_of(groups: Collection[int]) -> dict[int, set[int]]:
-    """Return the numbers of the names that are nobody's yet, by group."""
-    found: dict[int, set[int]] = {group: set() for group in groups}
-    for chunk in chunks(groups):
-        for group, number in Unresolved.objects.filter(group_id__in=chunk).values_list("group_id", "given"):
-            found[group].add(number)
-    return found
-
-
-def take_unresolved(keys: Mapping[bytes, int]) -> list[tuple[int, int, int]]:
-    """Take away the names that are somebody's now; return (group, member, number) of each."""
-    found = []
-    for chunk in chunks(keys):
-        rows = Unresolved.objects.filter(member_key__in=chunk)
-        found += [
-            (group, keys[bytes(key)], number)
-            for group, key, number in rows.values_list("group_id", "member_key", "given")
-        ]
-        rows.delete()
-    return found
-
-
-def has_unresolved() -> bool:
-    """Say whether any group waits for anybody."""
-    return Unresolved.objects.exists()
-
-
-def forget_names(members: Collection[int]) -> None:
-    """Say that the names by which groups mean these members must be looked up again."""
-    for chunk in chunks(members):
-        Edge.objects.filter(member_id__in=chunk).update(given=0)
-
-
-def write_edges(
-    added: Sequence[tuple[int, int, int]], removed: Collection[tuple[int, int]], renamed: Sequence[tuple[int, int, int]]
-) -> None:  # fmt: skip
-    """Write links of groups: (group, member, number) added and renamed, (group, member) removed."""
-    with connection.cursor() as cursor:
-        if removed:
-            cursor.executemany(
-                "DELETE FROM directory_edge WHERE group_id = %s AND member_id = %s", list(removed)
-            )
-        if renamed:
-            cursor.executemany(
-                "UPDATE directory_edge SET given = %s WHERE group_id = %s AND member_id = %s",
-                [(number, group, member) for group, member, number in renamed],
-            )
-    insert("directory_edge", ("group_id", "member_id", "given"), added)
-
-
-def write_unresolved(added: Sequence[tuple[int, bytes, int]], removed: Collection[tuple[int, int]]) -> None:
-    """Write names that are nobody's: (group, key, number) added, (group, number) removed."""
-    if removed:
-        with connection.cursor() as cursor:
-            cursor.executemany(
-                "DELETE FROM directory_unresolved WHERE group_id = %s AND given = %s", list(removed)
-            )
-    insert("directory_unresolved", ("group_id", "member_key", "given"), added)
-
-
-def only_groups(pks: Collection[int]) -> set[int]:
-    """Return those that are groups."""
-    found: set[int] = set()
-    for chunk in chunks(pks):
-        found |= set(Entry.objects.filter(pk__in=chunk, kind=Kind.GROUP).values_list("pk", flat=True))
-    return found
-
-
-def nested(source: str) -> list[tuple[int, int]]:
-    """Return the links between groups, (below, above)."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT e.member_id, e.group_id FROM directory_entry g JOIN directory_edge e ON e.member_id = g.id"
-            " WHERE g.source = %s AND g.kind = 'group'",
-            [source],
-        )
-        return cursor.fetchall()
-
-
-def above_of(groups: Collection[int]) -> dict[int, set[int]]:
-    """Return the groups above groups."""
-    found: dict[int, set[int]] = {group: set() for group in groups}
-    for chunk in chunks(groups):
-        for group, above in Above.objects.filter(group_id__in=chunk).values_list("group_id", "above_id"):
-            found[group].add(above)
-    return found
-
-
-def write_above(sets: Mapping[int, Collection[int]]) -> set[int]:
-    """Store the groups above groups; return those whose set is another one now."""
-    before = above_of(sets.keys())
-    changed = {group for group, above in sets.items() if before[group] != set(above)}
-    for group in changed:
-        Above.objects.filter(group_id=group, above_id__in=before[group] - set(sets[group])).delete()
-    insert(
-        "directory_above",
-        ("group_id", "above_id"),
-        [(group, above) for group in changed for above in set(sets[group]) - before[group]],
-    )
-    return changed
-
-
-def people_in(groups: Collection[int]) -> set[int]:
-    """Return the people that are members of groups themselves."""
-    found: set[int] = set()
-    for chunk in chunks(groups):
-        marks = ", ".join(["%s"] * len(chunk))
-        with connection.cursor() as cursor:
-            cursor.execute(
-                "SELECT DISTINCT e.member_id FROM directory_edge e JOIN directory_entry m ON m.id = e.member_id"
-                f" WHERE m.kind = 'person' AND e.group_id IN ({marks})",
-                chunk,
-            )
-            found |= {row[0] for row in cursor.fetchall()}
-    return found
-
-
-def groups_of(people: Collection[int]) -> dict[int, set[int]]:
-    """Return the groups in which people are themselves."""
-    found: dict[int, set[int]] = {person: set() for person in people}
-    for chunk in chunks(people):
-        for group, member in Edge.objects.filter(member_id__in=chunk).values_list("group_id", "member_id"):
-            found[member].add(group)
-    return found
-
-
 # -- people, to be described to the service ----------------------------------------------------------------------
 
 
@@ -495,180 +355,7 @@ def due_ends(source: str, now: datetime, limit: int) -> list[str]:
     return list(rows.order_by("ends_at", "pk").values_list("entry_id", flat=True)[:limit])
 
 
-# -- brakes ----------------------------------------------------------------------------------------------------
-
-
-def pressure(source: str, now: datetime, window: timedelta, *, counts_groups: bool = False) -> Pressure:
-    """Return what weighs on the brakes of a source; groups and units are counted only where some are missing."""
-    people = dict(Population.objects.filter(source=source).values_list("office", "people"))
-    if counts_groups:
-        people[GROUPS] = Entry.objects.filter(source=source).exclude(kind=Kind.PERSON).count()
-    recent = RemovalRow.objects.filter(source=source, is_approved=False, applied_at__gt=now - window)
-    engaged = Held.objects.filter(source=source).exclude(wait=Wait.JOIN)
-    return Pressure(
-        people,
-        [Removal(*row) for row in recent.values_list("entry_id", "office", "is_inferred")],
-        frozenset(engaged.values_list("scope", "is_inferred").distinct()),
-    )
-
-
-def count_people(source: str, changes: Mapping[str, int]) -> None:
-    """Add to and take from the number of people in offices."""
-    changes = {office: by for office, by in changes.items() if by}
-    if not changes:
-        return
-    Population.objects.bulk_create(
-        [Population(source=source, office=office) for office in changes], ignore_conflicts=True
-    )
-    for office, by in changes.items():
-        Population.objects.filter(source=source, office=office).update(people=F("people") + by)
-
-
-def recount_people(source: str) -> None:
-    """Count the people of every office again."""
-    rows = Entry.objects.filter(source=source, kind=Kind.PERSON, gone_at=None).order_by()
-    counted = dict(rows.values_list("office").annotate(Count("pk")))
-    Population.objects.filter(source=source).delete()
-    Population.objects.bulk_create(
-        [Population(source=source, office=office, people=people) for office, people in counted.items()]
-    )
-
-
-def hold(source: str, waiting: Sequence[Waiting], now: datetime) -> None:
-    """Let removals wait; who waits already waits for what is said now."""
-    Held.objects.bulk_create(
-        [
-            Held(
-                source=source,
-                entry_id=one.holding.removal.entry_id,
-                wait=one.wait.value,
-                is_inferred=one.holding.removal.is_inferred,
-                office=one.holding.removal.office,
-                scope=one.holding.scope,
-                reason=one.holding.reason[:300],
-                seen_at=now,
-            )
-            for one in waiting
-        ],
-        batch_size=AT_ONCE,
-        update_conflicts=True,
-        unique_fields=["source", "entry_id"],
-        update_fields=["wait", "is_inferred", "reason"],
-    )
-
-
-def release(source: str, entry_ids: Collection[str]) -> None:
-    """Let wait no longer."""
-    for chunk in chunks(entry_ids):
-        Held.objects.filter(source=source, entry_id__in=chunk).delete()
-
-
-def note_removals(
-    source: str,
-    removed: Sequence[tuple[Removal, Intended]],
-    seen_at: datetime,
-    now: datetime,
-    *,
-    is_approved: bool = False,
-) -> None:
-    """Write down who lost access."""
-    RemovalRow.objects.bulk_create(
-        [
-            RemovalRow(
-                source=source,
-                entry_id=removal.entry_id,
-                office=removal.office,
-                happening=event.happening.value,
-                is_inferred=removal.is_inferred,
-                is_approved=is_approved,
-                seen_at=seen_at,
-                applied_at=now,
-            )
-            for removal, event in removed
-        ],
-        batch_size=AT_ONCE,
-    )
-
-
-def no_pressure() -> Pressure:
-    """Return the brakes of a batch that removes nobody."""
-    return Pressure({})
-
-
-# -- what waits --------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class HeldRow:
-    """A removal that waits, as it is stored."""
-
-    wait: Wait
-    removal: Removal
-    scope: str
-    reason: str
-    seen_at: datetime
-
-
-def waiting(source: str) -> list[HeldRow]:
-    """Return the removals that wait for an administrator, oldest first."""
-    rows = Held.objects.filter(source=source).exclude(wait=Wait.JOIN).order_by("pk")
-    return [
-        HeldRow(Wait(row.wait), Removal(row.entry_id, row.office, row.is_inferred), row.scope, row.reason, row.seen_at)
-        for row in rows
-    ]  # fmt: skip
-
-
-def oldest(rows: Sequence[HeldRow], now: datetime) -> datetime:
-    """Return when the first of those that wait was said."""
-    return min((row.seen_at for row in rows), default=now)
-
-
-def waiting_for_names(source: str) -> dict[str, str]:
-    """Return who waits for a login name that somebody else has: id -> name, oldest first."""
-    ids = list(
-        Held.objects.filter(source=source, wait=Wait.JOIN).order_by("pk").values_list("entry_id", flat=True)
-    )
-    if not ids:
-        return {}
-    called: dict[str, str] = {}
-    for chunk in chunks(ids):
-        rows = Entry.objects.filter(source=source, entry_id__in=chunk, gone_at=None)
-        called |= dict(rows.values_list("entry_id", "name"))
-    return {entry_id: called[entry_id] for entry_id in ids if entry_id in called}
-
-
-def refused_people(source: str) -> int:
-    """Return how many people the last reading would have cost that was not believed."""
-    return SourceState.objects.filter(source=source).values_list("refused_people", flat=True).first() or 0
-
-
-def accepted_people(source: str) -> int | None:
-    """Return how many people an administrator said a strange reading may cost."""
-    return SourceState.objects.filter(source=source).values_list("accepted_people", flat=True).first()
-
-
-def accept_refused(source: str) -> None:
-    """Let the next reading pass that costs no more people than the refused one; its brakes stay."""
-    SourceState.objects.filter(source=source).update(accepted_people=F("refused_people"))
-
-
-# -- people who come back, and who are looked at again ------------------------------------------------------------
-
-
-def restorable(source: str, who: Collection[str], since: datetime) -> list[str]:
-    """Return the ids of people who left after an instant, by folded login name or id; all of them for nobody."""
-    rows = Entry.objects.filter(source=source, gone_at__gt=since).exclude(attributes="{}")
-    if who:
-        rows = rows.filter(entry_id__in=who) | rows.filter(name__in=[one.casefold() for one in who])
-    return list(rows.order_by("-gone_at", "pk").values_list("entry_id", flat=True))
-
-
-def bring_back(source: str, entry_ids: Collection[str], now: datetime) -> None:
-    """Make people of tombstones; absence concludes nothing about them from now on."""
-    for chunk in chunks(entry_ids):
-        Entry.objects.filter(source=source, entry_id__in=chunk).update(
-            gone_at=None, kept_at=now, batch=_next_batch(source)
-        )
+# -- people who are looked at again ------------------------------------------------------------------------------
 
 
 def called(source: str, name: str) -> list[str]:
@@ -742,14 +429,6 @@ def note_recheck(row: RecheckRow, after: int | None) -> None:
         Recheck.objects.filter(pk=row.pk).update(after_id=after)
 
 
-def below_of(groups: Collection[int]) -> set[int]:
-    """Return the groups below groups."""
-    found: set[int] = set()
-    for chunk in chunks(groups):
-        found |= set(Above.objects.filter(above_id__in=chunk).values_list("group_id", flat=True))
-    return found
-
-
 def purge(now: datetime) -> int:
     """Empty what is known of people who left more than thirty days ago; their tombstones stay. Idempotent."""
     since = now - KEPT_FOR
@@ -767,24 +446,3 @@ def completed_at(source: str) -> datetime | None:
 def state_row(source: str) -> SourceState:
     """Return the source's row, or what it is before anything was read."""
     return SourceState.objects.filter(source=source).first() or SourceState(source=source)
-
-
-def counted(source: str) -> dict[str, int]:
-    """Return how many people, groups and links a source has, and how many people can be restored."""
-    rows = Entry.objects.filter(source=source)
-    groups = rows.filter(kind=Kind.GROUP)
-    return {
-        "people": rows.filter(kind=Kind.PERSON, gone_at=None).count(),
-        "groups": groups.count(),
-        "links": Edge.objects.filter(group_id__in=groups.values("pk")).count(),
-        "left": rows.exclude(gone_at=None).exclude(attributes="{}").count(),
-    }
-
-
-def latencies(source: str, since: datetime) -> dict[str, list[float]]:
-    """Return how many seconds ends of access took, by office, without those an administrator approved."""
-    found: dict[str, list[float]] = {}
-    rows = RemovalRow.objects.filter(source=source, applied_at__gt=since, is_approved=False)
-    for office, seen, applied in rows.values_list("office", "seen_at", "applied_at"):
-        found.setdefault(office, []).append(max(0.0, (applied - seen).total_seconds()))
-    return found

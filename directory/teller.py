@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from directory import entries, mapping, store
+from directory import entries, mapping, store, stored_links
 from directory.changes import Effects, Happening, PersonEvent
 from directory.config import Source
 from directory.entries import Group, Person, RawEntry
@@ -41,9 +41,9 @@ class Teller:
 
     def people(self, rows: Sequence[Row]) -> dict[str, Person]:
         """Return people with their groups, by entry id; who cannot be read is left out."""
-        above_of = store.groups_of([row.pk for row in rows])
+        above_of = stored_links.groups_of([row.pk for row in rows])
         direct = set().union(*above_of.values())
-        further = store.above_of(direct)
+        further = stored_links.above_of(direct)
         self._learn(direct.union(*further.values()))
         found: dict[str, Person] = {}
         for row in rows:

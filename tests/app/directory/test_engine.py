@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from directory import models, store
+from directory import models, store, stored_removals
 from directory.batch import Overtaken
 from directory.changes import Completeness, Ending, Happening, Kind
 from directory.engine import NotApproved, Refused
@@ -340,7 +340,7 @@ def test_said_removals_beyond_the_brake_wait_and_say_why(bridge, directory):
 
     left = [one for happening, one in bridge.service.heard if happening is Happening.LEFT]
     assert len(left) == 5
-    waiting = store.waiting("hq")
+    waiting = stored_removals.waiting("hq")
     assert len(waiting) == 15
     assert waiting[0].reason == "more than 5 of 63 in the whole directory within 10 minutes"
 
@@ -355,7 +355,7 @@ def test_one_by_one_is_no_way_around_the_brake(bridge, directory):
     bridge.poll(directory)
 
     assert len(bridge.service.heard) == 5
-    assert len(store.waiting("hq")) == 8
+    assert len(stored_removals.waiting("hq")) == 8
 
 
 def test_after_ten_quiet_minutes_as_many_may_go_again(bridge, directory):
@@ -368,7 +368,7 @@ def test_after_ten_quiet_minutes_as_many_may_go_again(bridge, directory):
     bridge.poll(directory)
 
     assert len(bridge.service.heard) == 6
-    assert not store.waiting("hq")
+    assert not stored_removals.waiting("hq")
 
 
 def test_held_by_a_wrong_number_and_let_go_by_the_right_one(bridge, directory):
@@ -383,7 +383,7 @@ def test_held_by_a_wrong_number_and_let_go_by_the_right_one(bridge, directory):
     assert bridge.engine.approve(3, directory) == 3
 
     assert len(bridge.service.heard) == 8
-    assert not store.waiting("hq")
+    assert not stored_removals.waiting("hq")
 
 
 def test_taken_back_before_anybody_approved(bridge, directory):
@@ -395,7 +395,7 @@ def test_taken_back_before_anybody_approved(bridge, directory):
 
     bridge.poll(directory)
 
-    assert not store.waiting("hq")
+    assert not stored_removals.waiting("hq")
     assert all(f"g{number}" in bridge.service.acting for number in range(8))
 
 
@@ -403,7 +403,7 @@ def test_who_is_held_hears_nothing_of_anything_else(bridge, directory):
     for number in range(8):
         directory.disable(f"g{number}")
     bridge.poll(directory)
-    held = store.waiting("hq")[0].removal.entry_id
+    held = stored_removals.waiting("hq")[0].removal.entry_id
     bridge.service.heard.clear()
 
     directory.change(held, mail=["other@example.org"])
@@ -426,8 +426,8 @@ def test_what_weighs_on_one_office_leaves_the_others_alone(directory):
 
     bridge.poll(directory)
 
-    assert {one.removal.entry_id for one in store.waiting("hq")} == {"g5", "g6"}
-    assert {one.scope for one in store.waiting("hq")} == {"GVA"}
+    assert {one.removal.entry_id for one in stored_removals.waiting("hq")} == {"g5", "g6"}
+    assert {one.scope for one in stored_removals.waiting("hq")} == {"GVA"}
 
 
 def test_tightened_brake_holds_earlier(directory):
@@ -439,7 +439,7 @@ def test_tightened_brake_holds_earlier(directory):
 
     bridge.poll(directory)
 
-    assert len(store.waiting("hq")) == 1
+    assert len(stored_removals.waiting("hq")) == 1
 
 
 # -- absence --------------------------------------------------------------------------------------------------
@@ -474,7 +474,7 @@ def test_too_many_missing_all_of_them_wait(bridge, directory):
     bridge.present(directory)
 
     assert bridge.service.heard == []
-    assert len(store.waiting("hq")) == 6
+    assert len(stored_removals.waiting("hq")) == 6
     assert bridge.engine.approve(6, directory) == 6
     assert len(bridge.service.heard) == 6
 
@@ -550,8 +550,8 @@ def test_directory_that_was_replaced_on_purpose_is_approved_twice(bridge, direct
     bridge.full(directory)
 
     assert bridge.service.heard == []
-    assert len(store.waiting("hq")) > 63  # the people, the groups, the units
-    bridge.engine.approve(len(store.waiting("hq")), directory)
+    assert len(stored_removals.waiting("hq")) > 63  # the people, the groups, the units
+    bridge.engine.approve(len(stored_removals.waiting("hq")), directory)
     assert {one for happening, one in bridge.service.heard if happening is Happening.JOINED} >= {"other-g0"}
 
 
@@ -659,7 +659,7 @@ def test_everybody_unreadable_at_once_removes_nobody(bridge, directory):
     bridge.poll(directory)
 
     assert bridge.service.heard == []
-    assert len(store.waiting("hq")) == 30
+    assert len(stored_removals.waiting("hq")) == 30
 
 
 def test_everybody_who_looks_like_no_person_at_once_stays(bridge, directory):
@@ -670,7 +670,7 @@ def test_everybody_who_looks_like_no_person_at_once_stays(bridge, directory):
     bridge.poll(directory)
 
     assert bridge.service.heard == []
-    assert len(store.waiting("hq")) == 30
+    assert len(stored_removals.waiting("hq")) == 30
 
 
 def test_no_cookie_keeps_the_old_one(bridge, directory):
