@@ -74,7 +74,7 @@ def bridge(source: Source, server: slapd.Server, people: int) -> Iterator[Bridge
 
 def ten_changes(people: int, round_: int) -> str:
     """Return five changes of people, two joiners, two leavers and a move."""
-    first = (100 + 20 * round_) % max(people - 20, 1)  # also where there are not so many
+    first = 40 + 10 * round_  # five rounds fit into a hundred people, and leave those alone who leave later
     dns = [population.person_dn(first + number, people) for number in range(10)]
     changed = [f"dn: {dn}\nchangetype: modify\nreplace: title\ntitle: Changed {round_}\n" for dn in dns[:5]]
     new = [
@@ -83,7 +83,7 @@ def ten_changes(people: int, round_: int) -> str:
         for number in range(2)
     ]
     gone = [f"dn: {dn}\nchangetype: delete\n" for dn in dns[5:7]]
-    moved = f"dn: {dns[7]}\nchangetype: modrdn\nnewrdn: {dns[7].split(',', maxsplit=1)[0]}\ndeleteoldrdn: 0\nnewsuperior: ou=Office 1,ou=Offices,{population.BASE}\n"
+    moved = f"dn: {dns[8]}\nchangetype: modrdn\nnewrdn: {dns[8].split(',', maxsplit=1)[0]}\ndeleteoldrdn: 0\nnewsuperior: ou=Office 1,ou=Offices,{population.BASE}\n"
     return "\n".join([*changed, *new, *gone, moved])
 
 
