@@ -19,6 +19,7 @@ from directory.service import PasswordProblem
 from iam.access.selectors import office_words
 from iam.accounts import services as accounts
 from iam.accounts.models import DirectoryLink, LoginSession, User
+from iam.accounts.selectors import reason_not_to_act
 from iam.audit.facts import RequestFacts
 from iam.audit.record import Event, Outcome, record
 from iam.audit.tags import Action
@@ -124,6 +125,8 @@ def recover(
     user = _account_of(tried.person)
     if tried.person is not None and tried.person.standing.at(now) is not directory.AccountStatus.ACTIVE:
         user = None
+    if user is not None and reason_not_to_act(user, now):
+        user = None  # locked or ended here: not even the password is theirs to choose now
     if not _shows_both(str(user.pk if user else uuid4()), code, recovery_code, now) or user is None:
         return steps.fail_try(tried, "recovery_refused", facts, now)
     if tried.person is None:

@@ -2,6 +2,7 @@
 
 import statistics
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
 import pyotp
@@ -226,6 +227,37 @@ def test_us06_code_that_was_used_for_it_is_used_up(service):
     again = forgotten(service, "forget07", code, codes[1], NEW + " again")
 
     assert "These do not belong together" in again.text
+
+
+def test_us06_account_that_is_locked_here_cannot_choose_a_password(service):
+    """The same words as for anything that is not right: who asks has proved nothing yet."""
+    codes = recovery_codes(service, "forget08")
+    service.python(
+        "from datetime import UTC, datetime, timedelta\nfrom iam import lifecycle\nfrom iam.accounts.selectors import person_by_login\n"
+        "now = datetime.now(UTC)\n"
+        "lifecycle.lock(person_by_login('forget08'), now + timedelta(hours=1), reason='lost', actor='operator:x', now=now)"
+    )
+
+    refused = forgotten(service, "forget08", code_now(), codes[0])
+
+    assert "These do not belong together" in refused.text
+
+
+def test_us06_one_code_and_one_recovery_code_set_one_password(service):
+    """Sent many times at once: one of them is taken, and the others are told what a stranger is told."""
+    codes = recovery_codes(service, "forget06")
+    time.sleep(30 - time.time() % 30 + 0.5)  # a code that nobody used
+    code = code_now()
+
+    with ThreadPoolExecutor(12) as pool:
+        said = list(
+            pool.map(
+                lambda number: forgotten(service, "forget06", code, codes[0], f"{NEW} number {number}").text,
+                range(12),
+            )
+        )
+
+    assert sum("is changed" in text for text in said) == 1
 
 
 # -- nowhere --------------------------------------------------------------------------------------------------------

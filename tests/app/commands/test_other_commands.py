@@ -6,11 +6,15 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 import mfa.service
+from directory.changes import Completeness, Ending, Gone
+from directory.engine import Engine
+from directory.readers import open_reader
 from iam.accounts.models import DirectoryLink, User
 from iam.accounts.services import end_session, open_session
 from iam.audit.models import AuditDetail, AuditEvent, RefusalTally
 from iam.audit.record import Event, Outcome, record, tally
 from iam.audit.tags import Action
+from iam.lifecycle import DirectoryEffects
 from iam.oauth.clients import apply_all
 from iam.oauth.models import Client, SessionClient
 from tests.organisation import NOW
@@ -48,6 +52,38 @@ def test_person_who_is_known_is_shown_without_any_change(house, run):
     assert ran.err == ""
     assert AuditEvent.objects.count() == before
     assert DirectoryLink.objects.get().checked_at == looked
+
+
+class SaidGone:
+    """A reading in which the directory says that one entry is gone."""
+
+    def __init__(self, entry_id: str, cookie: bytes) -> None:
+        self.entry_id, self.cookie = entry_id, cookie
+
+    def __iter__(self):
+        yield Gone(self.entry_id)
+
+    def ending(self) -> Ending:
+        return Ending(Completeness.CHANGES, self.cookie + b"+")
+
+
+def test_person_who_left_is_not_let_in_again_by_a_look_at_a_copy_that_lags(house, run):
+    """The stream has said that she is gone; the server that is asked still shows her."""
+    run("person", "show", "fatima")
+    source = house.DIRECTORY_SOURCES[0]
+    engine, reader = Engine(source, DirectoryEffects()), open_reader(source)
+    try:
+        cookie = engine.take(reader.full(), reader).cookie
+        gone = SaidGone(DirectoryLink.objects.get(login="fatima").entry_uuid, cookie)
+        engine.take(gone, reader, cookie)
+    finally:
+        reader.close()
+
+    ran = run("person", "show", "fatima")
+
+    assert "has left" in ran.err
+    assert "disabled" in ran.out
+    assert not User.objects.get(links__login="fatima").is_active
 
 
 def test_person_as_json_says_what_a_program_needs(house, run):

@@ -4,12 +4,11 @@ import pytest
 
 from directory.engine import Engine
 from directory.policy import NO_STATE
-from directory.service import Accepted, Found
+from directory.service import Accepted
 from iam.accounts.models import DirectoryLink, LoginSession, User
 from iam.audit.facts import NO_REQUEST
 from iam.lifecycle import DirectoryEffects
 from iam.login import steps
-from iam.management import people
 from tests.app.directory.synthetic import Clock, Directory
 
 pytestmark = pytest.mark.django_db
@@ -82,18 +81,3 @@ def test_who_is_enabled_again_signs_in_as_before(house):
     house.poll()
 
     assert isinstance(house.sign_in(house.engine.describe("g3")[0]), steps.SignedIn)
-
-
-def test_a_look_of_an_operator_lets_no_leaver_in_again(house, monkeypatch):
-    """The copy that is asked lags, and still shows who has left."""
-    before = house.engine.describe("g3")[0]
-    house.directory.delete("g3")
-    house.poll()
-    monkeypatch.setattr(people, "find", lambda login: Found(before))  # a directory, not our own code
-    said: list[str] = []
-
-    named = people.person_named("g3", house.clock.now, said.append)
-
-    assert not named.user.is_active
-    assert not named.created
-    assert "has left" in said[0]
